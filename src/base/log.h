@@ -1,0 +1,12 @@
+// The program's log: one line to stderr for people who run fathom. Prompts and generated text never go here.
+#pragma once
+
+#include <spdlog/spdlog.h>
+
+namespace fathom {
+
+/// Sends the log to stderr with a short pattern; called once by main. FATHOM_LOG=debug|info|warn|error sets the level
+/// (default warn).
+void InitLog();
+
+}  // namespace fathom

@@ -1,0 +1,75 @@
+// A fork-join pool for compute: every thread runs the same function, then all meet. Between runs threads spin
+// briefly and then sleep, so that the hundreds of small parallel regions of one decode step cost about a microsecond
+// each and an idle program costs nothing.
+//
+// Run() is called by one thread at a time (the pool's owner), which takes part as thread 0. The function must not
+// throw and must not call Run().
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace fathom {
+
+class ThreadPool {
+ public:
+  /// threads >= 1; 0 means one per core that this process may run on.
+  explicit ThreadPool(int threads = 0);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const { return size_; }
+
+  /// Calls fn(thread) once on each thread, thread in [0, size()), and returns when all are done.
+  template <typename Fn>
+  void Run(Fn&& fn) {
+    using Plain = std::remove_reference_t<Fn>;
+    RunErased([](void* context, int thread) { (*static_cast<Plain*>(context))(thread); },
+              const_cast<void*>(static_cast<const void*>(&fn)));
+  }
+
+  /// Calls fn(index, thread) for every index in [0, count), handing out `grain` indices at a time.
+  template <typename Fn>
+  void ParallelFor(int64_t count, int64_t grain, Fn&& fn) {
+    if (count <= 0) return;
+    if (size_ == 1 || count <= grain) {
+      for (int64_t i = 0; i < count; ++i) fn(i, 0);
+      return;
+    }
+    std::atomic<int64_t> next{0};
+    Run([&](int thread) {
+      for (int64_t begin; (begin = next.fetch_add(grain, std::memory_order_relaxed)) < count;) {
+        const int64_t end = begin + grain < count ? begin + grain : count;
+        for (int64_t i = begin; i < end; ++i) fn(i, thread);
+      }
+    });
+  }
+
+  /// Cores that this process may run on (affinity mask), at least 1.
+  static int AvailableCores();
+
+ private:
+  using Erased = void (*)(void* context, int thread);
+  void RunErased(Erased fn, void* context);
+  void WorkerLoop(int thread);
+
+  int size_;
+  Erased fn_ = nullptr;
+  void* context_ = nullptr;
+  std::atomic<uint64_t> epoch_{0};
+  std::atomic<int> pending_{0};
+  std::atomic<int> sleepers_{0};
+  std::atomic<bool> stop_{false};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace fathom
