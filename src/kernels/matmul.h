@@ -1,0 +1,75 @@
+// Matrix products of stored (usually quantised) weights with rows of activations: y[m, n] = x[m, k] W[n, k]^T.
+//
+// Weights stay as they are in the file. For block-quantised types the activations are quantised on the fly to int8
+// with one f32 scale per 32 values, and products are exact in int32; F32 weights are multiplied in f32, so that F32
+// models are exact to rounding; F16, BF16 and F8_E4M3 weights are widened to f32 (or multiplied as bf16 pairs where
+// the machine has that and the caller allows it).
+//
+// A call takes many jobs so that one parallel region covers all experts of a layer, or Q, K and V. Two strategies,
+// chosen per job by its row count: few rows read each weight byte once, row by row (decode, memory bound); many rows
+// unpack panels of weights once into int8 tiles that stay in L2 and multiply them by all rows (prefill, compute
+// bound).
+//
+// Dispatch is at run time (AVX-512 VNNI/BF16, AVX2, NEON, plain C++). matmul_ref.h has the naive twin.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/thread_pool.h"
+#include "tensor/view.h"
+
+namespace fathom {
+
+/// Rows of activations, in f32 and quantised to int8 in groups of 32. Reused between calls: Set() keeps the memory.
+/// Layout per row r and group g (of 32 consecutive columns; cols is padded with zeros to a multiple of 32):
+///   q[r * q_stride + i]          int8 value i,  x ≈ scale * q
+///   scale[r * groups + g]        f32, amax / 127
+///   sum[r * 2 * groups + h]      int32 sum of q over half-group h (16 columns)
+class Activations {
+ public:
+  /// Keeps a reference to x (f32 rows must stay alive and unchanged until the products are done); quantises in
+  /// parallel when `quantize`. Errors: kResource.
+  Status Set(MatrixView<const float> x, bool quantize, ThreadPool& pool);
+
+  MatrixView<const float> x;
+  int64_t rows = 0, cols = 0, groups = 0, q_stride = 0;
+  bool quantized = false;
+  int8_t* q = nullptr;
+  float* scale = nullptr;
+  int32_t* sum = nullptr;
+
+ private:
+  AlignedBuffer q_buffer_, scale_buffer_, sum_buffer_;
+};
+
+/// One product. Rows of x are taken from `row_index` when it is set (token gather for an expert), else in order.
+struct MatmulJob {
+  WeightView w;                      // [n, k]; k a multiple of 32 for quantised types
+  const Activations* x = nullptr;    // x->cols >= x_col + k
+  int64_t x_col = 0;                 // first column of x that is used, a multiple of 32 (heads side by side)
+  const int32_t* row_index = nullptr;  // row of x for each output row; nullptr: 0, 1, …
+  int64_t m = 0;                     // output rows
+  float* y = nullptr;                // [m, n], row stride ldy floats
+  int64_t ldy = 0;
+};
+
+/// True when a product with this type wants x quantised.
+bool NeedsQuantizedActivations(DType dtype);
+
+/// Scratch for panels, one per thread; reused between calls.
+class MatmulWorkspace {
+ public:
+  std::vector<AlignedBuffer> per_thread;
+};
+
+/// Does all jobs, in one parallel region. REQUIRES: outputs do not overlap; x->quantized where the type needs it.
+void Matmul(std::span<const MatmulJob> jobs, MatmulWorkspace& workspace, ThreadPool& pool);
+
+/// What dispatch chose, for `bench` and logs: "avx512-vnni", "avx2", "neon-dotprod", "neon", "generic".
+/// FATHOM_ISA=generic|avx2|… in the environment lowers it (for tests).
+const char* MatmulIsa();
+
+}  // namespace fathom
