@@ -1,0 +1,138 @@
+// The public face of fathom as a library: load a model once, then run sequences.
+//
+//   auto engine = Engine::Load("model.gguf", {});
+//   auto session = (*engine)->NewSession();
+//   auto result = (*session)->Generate(prompt_ids, params, [](const Emission& e) { ...; return true; });
+//
+// An Engine is thread-safe for NewSession(); one Session runs at a time (the compute pool is shared). Sessions must
+// not outlive their Engine. Failures are values; the process never aborts on a file or a user's words.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/sampler.h"
+#include "format/model_file.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+namespace fathom {
+
+class ThreadPool;
+
+enum class KvType { kAuto, kF32, kF16, kBF16 };  // auto: f32 for F32 models, bf16 otherwise
+
+struct EngineOptions {
+  int threads = 0;              // 0: one per available core
+  int32_t context_length = 0;   // tokens a session may hold; 0: what the model was trained for, at most 32768
+  KvType kv_type = KvType::kAuto;
+  int32_t prefill_chunk = 512;  // tokens a prefill step takes through the model together
+  // Told what is going on while loading, with a share in [0, 1]; may be empty.
+  std::function<void(std::string_view what, double share)> progress;
+};
+
+struct MemoryUse {
+  int64_t weights_mapped = 0;   // bytes of tensors in the file mapping
+  int64_t weights_derived = 0;  // bytes made at load (transposed or widened matrices)
+  int64_t kv_bytes_per_token = 0;
+  int64_t kv_allocated = 0;
+  int64_t scratch = 0;
+};
+
+enum class FinishReason { kStop, kLength, kContext, kCancelled };
+std::string_view FinishReasonName(FinishReason reason);  // "stop", "length", "context", "cancelled"
+
+struct GenerationParams {
+  SamplingParams sampling;
+  int32_t max_tokens = -1;          // -1: until the context is full
+  std::vector<std::string> stop;    // stop strings; not part of the output
+  bool ignore_eos = false;
+  bool starts_in_thinking = false;  // the prompt ended inside <think>
+  bool parse_reasoning = true;      // recognise <think> … </think>
+};
+
+/// What one step brought. Text may be empty while a code point, a mark or a stop string is incomplete.
+struct Emission {
+  TokenId token = -1;
+  std::string reasoning;
+  std::string content;
+};
+
+struct Timings {
+  int64_t prompt_tokens = 0;     // evaluated now
+  int64_t cached_tokens = 0;     // already known to the session
+  int64_t generated_tokens = 0;
+  double prompt_seconds = 0;
+  double decode_seconds = 0;
+  double prompt_rate() const { return prompt_seconds > 0 ? prompt_tokens / prompt_seconds : 0; }
+  // The first token comes out of the prompt's last step, so decode steps are one fewer.
+  double decode_rate() const { return decode_seconds > 0 ? (generated_tokens - 1) / decode_seconds : 0; }
+};
+
+struct GenerationResult {
+  std::vector<TokenId> tokens;  // generated, an end token included
+  std::string content;
+  std::string reasoning;
+  FinishReason finish_reason = FinishReason::kStop;
+  Timings timings;
+  uint64_t seed = 0;
+};
+
+/// Called for each token; return false to stop (kCancelled).
+using EmitFn = std::function<bool(const Emission&)>;
+/// Called after each prefill chunk with tokens done and to do; return false to stop.
+using PrefillFn = std::function<bool(int64_t done, int64_t total)>;
+
+class Session {
+ public:
+  virtual ~Session() = default;
+  /// Tokens whose keys and values are held.
+  virtual std::span<const TokenId> tokens() const = 0;
+  virtual int32_t context_length() const = 0;
+  /// Forgets everything after the first `count` tokens.
+  virtual void Truncate(int64_t count) = 0;
+
+  /// Appends tokens; afterwards logits() are those of the last one. Errors: kResource (context or memory; nothing is
+  /// appended), kInvalidArgument (ids out of range), kCancelled.
+  virtual Status Eval(std::span<const TokenId> tokens, const PrefillFn& progress = {}) = 0;
+  /// Appends tokens and gives the logits at every one of them, [tokens.size(), vocab_size], in `out`.
+  virtual Status EvalAll(std::span<const TokenId> tokens, std::vector<float>& out) = 0;
+  /// [vocab_size], of the last token. REQUIRES: something was evaluated.
+  virtual std::span<const float> logits() const = 0;
+
+  /// Makes the session hold exactly `prompt` (reusing the longest common prefix), then generates. The session then
+  /// holds prompt and answer. Errors as Eval; a prompt that does not fit says how long it is and what fits.
+  virtual Result<GenerationResult> Generate(std::span<const TokenId> prompt, const GenerationParams& params,
+                                            const EmitFn& emit, const PrefillFn& progress = {}) = 0;
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Load(const std::string& path, const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  virtual Result<std::unique_ptr<Session>> NewSession() = 0;
+  virtual const ModelFile& model_file() const = 0;
+  virtual const ModelConfig& config() const = 0;
+  /// nullptr when the file carries no usable tokenizer (tokenizer_error() says why); ids still work.
+  virtual const Tokenizer* tokenizer() const = 0;
+  virtual const std::string& tokenizer_error() const = 0;
+  virtual ChatFormat chat_format() const = 0;
+  virtual std::string default_system() const = 0;
+  virtual MemoryUse memory() const = 0;
+  virtual int32_t context_length() const = 0;
+  virtual KvType kv_type() const = 0;
+  virtual int threads() const = 0;
+  virtual ThreadPool& pool() = 0;
+};
+
+/// Raw prompt to ids as the model expects them: BOS where its tokenizer adds one, text as the user's.
+std::vector<TokenId> EncodePrompt(const Tokenizer& tokenizer, std::string_view text);
+
+}  // namespace fathom
