@@ -76,14 +76,15 @@ def mla(x, w, p, cfg, angle, options):
     """Multi-head latent attention, expanded form."""
     t, heads = x.shape[0], cfg["num_attention_heads"]
     nope, rope, vd, rank = (cfg[k] for k in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank"))
+    # The authors' model builds both latent norms with eps 1e-6, whatever rms_norm_eps says.
+    eps = cfg["rms_norm_eps"] if options.get("latent_eps_from_config") else 1e-6
     if cfg.get("q_lora_rank"):
-        # The authors' model builds both latent norms with eps 1e-6, whatever rms_norm_eps says.
-        q = rms_norm(x @ w[p + "q_a_proj.weight"].T, w[p + "q_a_layernorm.weight"], 1e-6) @ w[p + "q_b_proj.weight"].T
+        q = rms_norm(x @ w[p + "q_a_proj.weight"].T, w[p + "q_a_layernorm.weight"], eps) @ w[p + "q_b_proj.weight"].T
     else:
         q = x @ w[p + "q_proj.weight"].T
     q = q.reshape(t, heads, nope + rope)
     ckv = x @ w[p + "kv_a_proj_with_mqa.weight"].T
-    latent = rms_norm(ckv[:, :rank], w[p + "kv_a_layernorm.weight"], 1e-6)
+    latent = rms_norm(ckv[:, :rank], w[p + "kv_a_layernorm.weight"], eps)
     interleaved = not options.get("half_split_rope")
     k_rope = rotate(ckv[:, None, rank:], angle, interleaved)
     q = np.concatenate([q[..., :nope], rotate(q[..., nope:], angle, interleaved)], -1)
