@@ -3,6 +3,7 @@
 // Pure functions, thread-safe.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "tensor/dtype.h"
@@ -11,7 +12,7 @@
 namespace fathom {
 
 /// Converts `count` elements (a multiple of the block size) starting at data. REQUIRES: dtype is a float or block
-/// type (not an integer type). kF8_E4M3 gives the unscaled value.
+/// type (not an integer type); blocks are 2-byte aligned. kF8_E4M3 gives the unscaled value.
 void DequantizeRow(DType dtype, const std::byte* data, int64_t count, float* out);
 
 /// Row r of a weight, scale_inv applied. out has w.cols floats.
