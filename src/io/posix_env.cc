@@ -1,0 +1,250 @@
+// Env on POSIX: open, pread, mmap, write, fsync, rename.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "io/env.h"
+
+namespace fathom {
+namespace {
+
+std::unexpected<Error> SystemError(const std::string& path, const char* action, int error) {
+  ErrorCode code = ErrorCode::kIo;
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      code = ErrorCode::kNotFound;
+      break;
+    case ENOMEM:
+    case ENOSPC:
+    case EDQUOT:
+    case EMFILE:
+    case ENFILE:
+    case EFBIG:
+      code = ErrorCode::kResource;
+      break;
+    case EEXIST:
+    case EISDIR:
+    case ENAMETOOLONG:
+      code = ErrorCode::kInvalidArgument;
+      break;
+    default:
+      break;
+  }
+  return Fail(code, "{}: {}: {}", path, action, std::strerror(error));
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd = -1) : fd_(fd) {}
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+struct OpenedFile {
+  Descriptor fd;
+  int64_t size = 0;
+};
+
+// O_NONBLOCK so that a FIFO given as a model fails at once instead of waiting for a writer.
+Result<OpenedFile> OpenRegular(const std::string& path) {
+  int raw;
+  do {
+    raw = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  } while (raw < 0 && errno == EINTR);
+  if (raw < 0) return SystemError(path, "cannot open", errno);
+  Descriptor fd(raw);
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) return SystemError(path, "cannot stat", errno);
+  if (!S_ISREG(info.st_mode)) {
+    return Fail(ErrorCode::kInvalidArgument, "{}: {}", path,
+                S_ISDIR(info.st_mode) ? "is a directory" : "is not a regular file");
+  }
+  return OpenedFile{std::move(fd), static_cast<int64_t>(info.st_size)};
+}
+
+int ToMadvise(MapAdvice advice) {
+  switch (advice) {
+    case MapAdvice::kNormal:
+      return MADV_NORMAL;
+    case MapAdvice::kRandom:
+      return MADV_RANDOM;
+    case MapAdvice::kSequential:
+      return MADV_SEQUENTIAL;
+    case MapAdvice::kWillNeed:
+      return MADV_WILLNEED;
+  }
+  return MADV_NORMAL;
+}
+
+class PosixRandomAccessFile : public RandomAccessFile {
+ public:
+  PosixRandomAccessFile(std::string path, OpenedFile file) : path_(std::move(path)), file_(std::move(file)) {}
+  int64_t size() const override { return file_.size; }
+  Result<size_t> Read(int64_t offset, std::span<std::byte> out) const override {
+    for (;;) {
+      const ssize_t got = ::pread(file_.fd.get(), out.data(), std::min<size_t>(out.size(), size_t{1} << 30), offset);
+      if (got >= 0) return static_cast<size_t>(got);
+      if (errno != EINTR) return SystemError(path_, "cannot read", errno);
+    }
+  }
+
+ private:
+  std::string path_;
+  OpenedFile file_;
+};
+
+class PosixWritableFile : public WritableFile {
+ public:
+  PosixWritableFile(std::string path, Descriptor fd) : path_(std::move(path)), fd_(std::move(fd)) {}
+  Status Append(std::span<const std::byte> bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t wrote = ::write(fd_.get(), bytes.data(), std::min<size_t>(bytes.size(), size_t{1} << 30));
+      if (wrote < 0) {
+        if (errno == EINTR) continue;
+        return SystemError(path_, "cannot write", errno);
+      }
+      bytes = bytes.subspan(static_cast<size_t>(wrote));
+    }
+    return {};
+  }
+  Status Sync() override {
+    if (::fsync(fd_.get()) != 0) return SystemError(path_, "cannot sync", errno);
+    return {};
+  }
+  Status Close() override {
+    const int fd = fd_.release();
+    if (fd >= 0 && ::close(fd) != 0 && errno != EINTR) return SystemError(path_, "cannot close", errno);
+    return {};
+  }
+
+ private:
+  std::string path_;
+  Descriptor fd_;
+};
+
+class PosixEnv : public Env {
+ public:
+  Result<std::unique_ptr<MappedFile>> Map(const std::string& path, const MapOptions& options) override {
+    FATHOM_TRY(OpenedFile file, OpenRegular(path));
+    const auto size = static_cast<size_t>(file.size);
+    // The descriptor stays open with the mapping, so that CheckUnchanged asks the same inode even after a rename.
+    auto fd = std::make_shared<Descriptor>(std::move(file.fd));
+    auto probe = [path, fd]() -> Result<int64_t> {
+      struct stat info {};
+      if (::fstat(fd->get(), &info) != 0) return SystemError(path, "cannot stat", errno);
+      return static_cast<int64_t>(info.st_size);
+    };
+    if (size == 0) return std::make_unique<MappedFile>(path, std::span<const std::byte>(), nullptr, probe, nullptr);
+    void* base = ::mmap(nullptr, size, PROT_READ, MAP_SHARED | (options.populate ? MAP_POPULATE : 0), fd->get(), 0);
+    if (base == MAP_FAILED) return SystemError(path, "cannot map", errno);
+    auto advise = [path, base](int64_t offset, int64_t bytes, MapAdvice advice) -> Status {
+      const int64_t page = ::sysconf(_SC_PAGESIZE);
+      const int64_t begin = offset / page * page;
+      if (::madvise(static_cast<std::byte*>(base) + begin, static_cast<size_t>(offset + bytes - begin),
+                    ToMadvise(advice)) != 0) {
+        return SystemError(path, "madvise", errno);
+      }
+      return {};
+    };
+    auto mapped = std::make_unique<MappedFile>(path, std::span(static_cast<const std::byte*>(base), size),
+                                               [base, size] { ::munmap(base, size); }, probe, advise);
+    if (options.advice != MapAdvice::kNormal) {
+      (void)mapped->Advise(0, mapped->size(), options.advice);  // only a hint
+    }
+    return mapped;
+  }
+
+  Result<std::unique_ptr<RandomAccessFile>> OpenForReading(const std::string& path) override {
+    FATHOM_TRY(OpenedFile file, OpenRegular(path));
+    return std::make_unique<PosixRandomAccessFile>(path, std::move(file));
+  }
+
+  Result<std::unique_ptr<WritableFile>> Create(const std::string& path) override {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) return SystemError(path, "cannot create", errno);
+    return std::make_unique<PosixWritableFile>(path, Descriptor(fd));
+  }
+
+  Status Rename(const std::string& from, const std::string& to) override {
+    if (::rename(from.c_str(), to.c_str()) != 0) return SystemError(to, "cannot rename into place", errno);
+    return {};
+  }
+
+  Status Remove(const std::string& path) override {
+    if (::unlink(path.c_str()) != 0) return SystemError(path, "cannot remove", errno);
+    return {};
+  }
+
+  Status SyncDirectory(const std::string& path) override {
+    Descriptor fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (fd.get() < 0) return SystemError(path, "cannot open", errno);
+    // Some file systems refuse fsync on directories; there the rename is as durable as it gets.
+    if (::fsync(fd.get()) != 0 && errno != EINVAL && errno != EROFS) return SystemError(path, "cannot sync", errno);
+    return {};
+  }
+
+  Result<int64_t> FileSize(const std::string& path) override {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return SystemError(path, "cannot stat", errno);
+    if (!S_ISREG(info.st_mode)) return Fail(ErrorCode::kInvalidArgument, "{}: is not a regular file", path);
+    return static_cast<int64_t>(info.st_size);
+  }
+
+  bool IsDirectory(const std::string& path) override {
+    struct stat info {};
+    return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+  }
+
+  bool Exists(const std::string& path) override {
+    struct stat info {};
+    return ::stat(path.c_str(), &info) == 0;
+  }
+
+  Result<std::vector<std::string>> List(const std::string& path) override {
+    std::unique_ptr<DIR, int (*)(DIR*)> dir(::opendir(path.c_str()), ::closedir);
+    if (dir == nullptr) return SystemError(path, "cannot list", errno);
+    std::vector<std::string> names;
+    for (;;) {
+      errno = 0;
+      const dirent* entry = ::readdir(dir.get());
+      if (entry == nullptr) {
+        if (errno != 0) return SystemError(path, "cannot list", errno);
+        break;
+      }
+      const std::string name = entry->d_name;
+      if (name != "." && name != "..") names.push_back(name);
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+};
+
+}  // namespace
+
+Env& Env::Default() {
+  static PosixEnv env;
+  return env;
+}
+
+}  // namespace fathom
