@@ -23,26 +23,35 @@
 
 namespace fathom {
 
-/// Rows of activations, in f32 and quantised to int8 in groups of 32. Reused between calls: Set() keeps the memory.
-/// Layout per row r and group g (of 32 consecutive columns; cols is padded with zeros to a multiple of 32):
-///   q[r * q_stride + i]          int8 value i,  x ≈ scale * q
-///   scale[r * groups + g]        f32, amax / 127
-///   sum[r * 2 * groups + h]      int32 sum of q over half-group h (16 columns)
+/// 32 consecutive activations as int8 (x ≈ scale * q, scale = amax / 127) with what the products need besides: sums
+/// that undo the weights' offsets. One stream of these a row keeps an inner loop on one pointer.
+struct ActivationBlock {
+  int8_t q[32];
+  float scale;
+  float scaled_sum;      // scale * (float)sum of q, for the affine types
+  int32_t neg_sum_low;   // -(sum of q[0..15])
+  int32_t neg_sum_high;  // -(sum of q[16..31])
+};
+static_assert(sizeof(ActivationBlock) == 48);
+
+/// Rows of activations, in f32 and as int8 blocks of 32 (the last one filled up with zeros). Reused between calls:
+/// Set() keeps the memory.
 class Activations {
  public:
   /// Keeps a reference to x (f32 rows must stay alive and unchanged until the products are done); quantises in
-  /// parallel when `quantize`. Errors: kResource.
+  /// parallel when `quantize`. A block that holds an infinity or a NaN gets a NaN scale. Errors: kResource.
   Status Set(MatrixView<const float> x, bool quantize, ThreadPool& pool);
 
+  const ActivationBlock* row(int64_t r) const { return blocks + r * groups; }
+
   MatrixView<const float> x;
-  int64_t rows = 0, cols = 0, groups = 0, q_stride = 0;
+  int64_t rows = 0, cols = 0;
+  int64_t groups = 0;  // blocks a row
   bool quantized = false;
-  int8_t* q = nullptr;
-  float* scale = nullptr;
-  int32_t* sum = nullptr;
+  const ActivationBlock* blocks = nullptr;  // [rows][groups]
 
  private:
-  AlignedBuffer q_buffer_, scale_buffer_, sum_buffer_;
+  AlignedBuffer buffer_;
 };
 
 /// One product. Rows of x are taken from `row_index` when it is set (token gather for an expert), else in order.
