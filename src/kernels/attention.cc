@@ -1,0 +1,225 @@
+#include "kernels/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "kernels/attention_core.h"
+
+namespace fathom {
+namespace {
+
+using attention::Core;
+using attention::kBlockRows;
+using attention::kLanes;
+using attention::Shape;
+
+// Tiles that one work item carries through the context together: they share each block's preparation, and their
+// outputs (v_dim x 16 floats each) stay in L2.
+constexpr int64_t kTilesPerItem = 16;
+// A context is split over threads only in pieces worth a thread's while.
+constexpr int64_t kMinSplitRows = 256;
+
+// A run of tiles of one key head of one job, over a range of rows.
+struct Item {
+  const AttentionJob* job;
+  int64_t kv_head;
+  int64_t first_lane, lanes;  // flattened (token, head in group)
+  int64_t begin_row, end_row;
+  int64_t partial;  // index of the first tile's partial result; -1: writes the output itself
+};
+
+const Core& ChooseCore(const AttentionJob& job) {
+  if (job.kv.dtype == DType::kBF16 && job.k_dim % 2 == 0)
+    if (const Core* core = attention::Bf16Core()) return *core;
+  return attention::PortableCore();
+}
+
+Shape ShapeOf(const AttentionJob& job, int64_t kv_head) {
+  return {job.kv.dtype, job.k_dim, job.v_dim, job.kv.row_bytes, kv_head * job.k_dim,
+          job.kv.v_begin + kv_head * job.v_dim};
+}
+
+int64_t Round64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// State of one tile: output, running maximum and sum, positions its lanes may see.
+struct TileState {
+  float* out;  // [v_dim][16]
+  float* max;
+  float* sum;
+  int32_t* limit;
+};
+
+int64_t StateBytes(int64_t v_dim) { return (v_dim + 3) * kLanes * 4; }
+
+TileState StateAt(std::byte* memory, int64_t v_dim) {
+  float* out = reinterpret_cast<float*>(memory);
+  float* max = out + v_dim * kLanes;
+  return {out, max, max + kLanes, reinterpret_cast<int32_t*>(max + 2 * kLanes)};
+}
+
+struct ScratchLayout {
+  int64_t queries, states, block, scores, total;
+};
+
+ScratchLayout Layout(const Core& core, const Shape& shape) {
+  ScratchLayout layout;
+  layout.queries = 0;
+  layout.states = Round64(kTilesPerItem * core.query_bytes(shape));
+  layout.block = layout.states + kTilesPerItem * StateBytes(shape.v_dim);
+  layout.scores = layout.block + Round64(core.block_bytes(shape));
+  layout.total = layout.scores + kBlockRows * kLanes * 4;
+  return layout;
+}
+
+void WriteOutput(const Item& item, int64_t tile, const TileState& state) {
+  const AttentionJob& job = *item.job;
+  const int64_t group = job.heads / job.kv_heads;
+  const int64_t base = tile * kLanes;
+  for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, item.lanes - base); ++lane) {
+    const int64_t flat = item.first_lane + base + lane;
+    float* out = job.out + (flat / group * job.heads + item.kv_head * group + flat % group) * job.v_dim;
+    const float inverse = 1.0f / state.sum[lane];
+    for (int64_t i = 0; i < job.v_dim; ++i) out[i] = state.out[i * kLanes + lane] * inverse;
+  }
+}
+
+void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
+  const AttentionJob& job = *item.job;
+  const Core& core = ChooseCore(job);
+  const Shape shape = ShapeOf(job, item.kv_head);
+  const ScratchLayout layout = Layout(core, shape);
+  const int64_t group = job.heads / job.kv_heads;
+  const int64_t tiles = (item.lanes + kLanes - 1) / kLanes;
+  const int64_t query_bytes = core.query_bytes(shape);
+  float* scores = reinterpret_cast<float*>(scratch + layout.scores);
+  TileState states[kTilesPerItem];
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    std::byte* memory = item.partial >= 0 ? partials + (item.partial + tile) * StateBytes(job.v_dim)
+                                          : scratch + layout.states + tile * StateBytes(job.v_dim);
+    states[tile] = StateAt(memory, job.v_dim);
+    std::memset(states[tile].out, 0, job.v_dim * kLanes * 4);
+    const float* rows[kLanes];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const int64_t flat = item.first_lane + tile * kLanes + lane;
+      const bool used = tile * kLanes + lane < item.lanes;
+      rows[lane] = used ? job.q + (flat / group * job.heads + item.kv_head * group + flat % group) * job.k_dim : nullptr;
+      states[tile].max[lane] = -1e30f;
+      states[tile].sum[lane] = 0;
+      states[tile].limit[lane] = used ? static_cast<int32_t>(job.first_position + flat / group) : -1;
+    }
+    core.pack_queries(shape, rows, job.scale, scratch + tile * query_bytes);
+  }
+  float factor[kLanes];
+  for (int64_t row = item.begin_row; row < item.end_row;) {
+    const int64_t in_block = row % job.kv.block_tokens;
+    const int64_t count = std::min(job.kv.block_tokens - in_block, item.end_row - row);
+    const std::byte* data = job.kv.blocks[row / job.kv.block_tokens] + job.kv.offset + in_block * job.kv.row_bytes;
+    std::byte* block = scratch + layout.block;
+    core.prepare_block(shape, data, count, block);
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const TileState& state = states[tile];
+      if (*std::max_element(state.limit, state.limit + kLanes) < row) continue;  // nobody in the tile sees this block
+      core.scores(shape, scratch + tile * query_bytes, data, block, count, scores);
+      const bool rescale = core.softmax(scores, count, row, state.limit, state.max, state.sum, factor);
+      core.values(shape, scores, data, block, count, factor, rescale, state.out);
+    }
+    row += count;
+  }
+  if (item.partial < 0)
+    for (int64_t tile = 0; tile < tiles; ++tile) WriteOutput(item, tile, states[tile]);
+}
+
+// Sums the partial results of a tile's splits and writes the output.
+struct Reduction {
+  Item item;       // lanes and job of the tiles
+  int64_t splits;  // partials of split s start at item.partial + s * tiles
+};
+
+void Reduce(const Reduction& reduction, std::byte* partials) {
+  const Item& item = reduction.item;
+  const int64_t v_dim = item.job->v_dim;
+  const int64_t tiles = (item.lanes + kLanes - 1) / kLanes;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    TileState total = StateAt(partials + (item.partial + tile) * StateBytes(v_dim), v_dim);
+    for (int64_t split = 1; split < reduction.splits; ++split) {
+      const TileState part = StateAt(partials + (item.partial + split * tiles + tile) * StateBytes(v_dim), v_dim);
+      float a[kLanes], b[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const float max = std::max(total.max[lane], part.max[lane]);
+        a[lane] = std::exp(total.max[lane] - max);
+        b[lane] = std::exp(part.max[lane] - max);
+        total.max[lane] = max;
+        total.sum[lane] = total.sum[lane] * a[lane] + part.sum[lane] * b[lane];
+      }
+      for (int64_t i = 0; i < v_dim; ++i)
+        for (int lane = 0; lane < kLanes; ++lane)
+          total.out[i * kLanes + lane] = total.out[i * kLanes + lane] * a[lane] + part.out[i * kLanes + lane] * b[lane];
+    }
+    WriteOutput(item, tile, total);
+  }
+}
+
+}  // namespace
+
+Status Attention(std::span<const AttentionJob> jobs, AttentionWorkspace& workspace, ThreadPool& pool) {
+  std::vector<Item> items;
+  std::vector<Reduction> reductions;
+  int64_t scratch_bytes = 0, partial_bytes = 0, partial_count = 0;
+  for (const AttentionJob& job : jobs) {
+    if (job.tokens == 0) continue;
+    scratch_bytes = std::max(scratch_bytes, Layout(ChooseCore(job), ShapeOf(job, 0)).total);
+    partial_bytes = std::max(partial_bytes, StateBytes(job.v_dim));
+    const int64_t group = job.heads / job.kv_heads;
+    const int64_t lanes = job.tokens * group;
+    // Enough items for every thread, few enough that blocks are prepared seldom.
+    const int64_t wanted = std::max<int64_t>(1, 4 * pool.size() / std::max<int64_t>(1, job.kv_heads));
+    const int64_t all_tiles = (lanes + kLanes - 1) / kLanes;
+    const int64_t tiles = std::clamp<int64_t>(all_tiles / wanted, 1, kTilesPerItem);
+    const int64_t item_count = (all_tiles + tiles - 1) / tiles * job.kv_heads;
+    const int64_t rows = job.first_position + job.tokens;
+    int64_t splits = 1;
+    if (item_count < pool.size()) splits = std::clamp<int64_t>(rows / kMinSplitRows, 1, pool.size());
+    for (int64_t head = 0; head < job.kv_heads; ++head) {
+      for (int64_t lane = 0; lane < lanes; lane += tiles * kLanes) {
+        Item item{&job, head, lane, std::min(tiles * kLanes, lanes - lane), 0, 0, -1};
+        item.end_row = job.first_position + (item.first_lane + item.lanes - 1) / group + 1;
+        if (splits == 1) {
+          items.push_back(item);
+          continue;
+        }
+        const int64_t item_tiles = (item.lanes + kLanes - 1) / kLanes;
+        const int64_t end_row = item.end_row;
+        item.partial = partial_count;
+        reductions.push_back({item, splits});
+        for (int64_t split = 0; split < splits; ++split) {
+          item.begin_row = end_row * split / splits / kBlockRows * kBlockRows;
+          item.end_row = split + 1 == splits ? end_row : end_row * (split + 1) / splits / kBlockRows * kBlockRows;
+          item.partial = partial_count;
+          partial_count += item_tiles;
+          items.push_back(item);
+        }
+      }
+    }
+  }
+  // Later tokens see more rows: the longest items first, so that the short ones fill the gaps at the end.
+  std::stable_sort(items.begin(), items.end(), [](const Item& a, const Item& b) {
+    return (a.end_row - a.begin_row) * a.lanes > (b.end_row - b.begin_row) * b.lanes;
+  });
+  workspace.per_thread.resize(pool.size());
+  for (auto& scratch : workspace.per_thread)
+    if (static_cast<int64_t>(scratch.size()) < scratch_bytes) {
+      FATHOM_TRY(scratch, AlignedBuffer::Allocate(scratch_bytes));
+    }
+  if (static_cast<int64_t>(workspace.partials.size()) < partial_count * partial_bytes) {
+    FATHOM_TRY(workspace.partials, AlignedBuffer::Allocate(partial_count * partial_bytes));
+  }
+  pool.ParallelFor(static_cast<int64_t>(items.size()), 1, [&](int64_t i, int thread) {
+    RunItem(items[i], workspace.per_thread[thread].data(), workspace.partials.data());
+  });
+  pool.ParallelFor(static_cast<int64_t>(reductions.size()), 1,
+                   [&](int64_t i, int) { Reduce(reductions[i], workspace.partials.data()); });
+  return {};
+}
+
+}  // namespace fathom

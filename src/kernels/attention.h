@@ -1,0 +1,57 @@
+// Causal attention of query rows over a paged cache of keys and values, with online softmax (FlashAttention,
+// arXiv 2205.14135), for grouped-query heads and for MLA's absorbed form alike.
+//
+// MLA in absorbed form is multi-query attention: one "key head" of kv_lora + rope values (512 + 64), whose first
+// kv_lora values are also the value; queries are already multiplied by W_UK (DeepSeek-V2, arXiv 2405.04434, §2.1).
+//
+// Layout of the computation: sixteen (query, head) pairs that share a key head lie in the lanes of a vector, and keys
+// and values are broadcast to them, so there are no horizontal sums and any head count fills the lanes. Long contexts
+// with few queries (decode) are split over threads and combined.
+//
+// attention_ref.h has the naive twin. Dispatch at run time; bf16 caches use vdpbf16ps where the machine has it (queries
+// and probabilities are then rounded to bf16), f32 arithmetic elsewhere.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/thread_pool.h"
+#include "tensor/dtype.h"
+
+namespace fathom {
+
+/// One layer's cached rows of one sequence. Row r lies in blocks[r / block_tokens] + offset + (r % block_tokens) *
+/// row_bytes; key head h starts at element h * k_dim, its value at v_begin + h * v_dim (0 + … when shared, MLA).
+struct KvView {
+  DType dtype = DType::kF32;  // kF32, kF16, kBF16
+  const std::byte* const* blocks = nullptr;
+  int64_t offset = 0;        // bytes of the layer's rows inside a block
+  int64_t row_bytes = 0;
+  int64_t block_tokens = 64; // a power of two, at most 64
+  int64_t v_begin = 0;       // elements
+};
+
+struct AttentionJob {
+  KvView kv;
+  int64_t tokens = 0;          // query tokens; token t sees rows [0, first_position + t]
+  int64_t first_position = 0;
+  int64_t heads = 0, kv_heads = 0;  // heads is a multiple of kv_heads; heads of a group are consecutive
+  int64_t k_dim = 0, v_dim = 0;     // k_dim even for bf16
+  float scale = 1.0f;               // multiplies scores
+  const float* q = nullptr;         // [tokens, heads, k_dim], dense
+  float* out = nullptr;             // [tokens, heads, v_dim], dense
+};
+
+/// Scratch, one per thread; reused between calls.
+class AttentionWorkspace {
+ public:
+  std::vector<AlignedBuffer> per_thread;
+  AlignedBuffer partials;
+};
+
+/// Does all jobs in one or two parallel regions. Errors: kResource when scratch cannot be had.
+Status Attention(std::span<const AttentionJob> jobs, AttentionWorkspace& workspace, ThreadPool& pool);
+
+}  // namespace fathom

@@ -1,0 +1,188 @@
+// The portable core of attention: f32 arithmetic through Highway. 16-bit caches are widened a block at a time, once
+// for all tiles that a thread works on.
+#include "kernels/attention_core.h"
+#include "kernels/vec_ops.h"
+
+#include <algorithm>
+#include <cstring>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // g++ 12 on Highway's one-lane vectors
+#endif
+
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/attention_portable.cc"
+#include <hwy/foreach_target.h>
+
+#include <hwy/highway.h>
+#include <hwy/contrib/math/math-inl.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace fathom::attention::HWY_NAMESPACE {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+// A tile of 16 lanes is kV vectors of N floats.
+using D = hn::CappedTag<float, kLanes>;
+using V = hn::Vec<D>;
+constexpr int kN = HWY_LANES(float) < kLanes ? HWY_LANES(float) : kLanes;
+constexpr int kV = kLanes / kN;
+// Rows kept in registers at once: AVX-512 has 32 registers and one vector a tile, others fewer or more vectors.
+constexpr int kRows = kV == 1 ? 16 : kV == 2 ? 4 : kV == 4 ? 2 : 1;
+
+// acc[j][lane] += sum over p of a[p][lane] * b[j * b_row + p * b_step], j in [0, rows).
+template <int kCount>
+HWY_INLINE void Accumulate(const float* HWY_RESTRICT a, int64_t depth, const float* HWY_RESTRICT b, int64_t b_row,
+                           int64_t b_step, const float* initial, const V* factor, float* out) {
+  const D d;
+  V acc[kCount][kV];
+  for (int j = 0; j < kCount; ++j)
+    for (int v = 0; v < kV; ++v) {
+      acc[j][v] = initial == nullptr ? hn::Zero(d) : hn::LoadU(d, initial + j * kLanes + v * kN);
+      if (factor != nullptr) acc[j][v] = hn::Mul(acc[j][v], factor[v]);
+    }
+  for (int64_t p = 0; p < depth; ++p) {
+    V av[kV];
+    for (int v = 0; v < kV; ++v) av[v] = hn::LoadU(d, a + p * kLanes + v * kN);
+    for (int j = 0; j < kCount; ++j) {
+      const V bv = hn::Set(d, b[j * b_row + p * b_step]);
+      for (int v = 0; v < kV; ++v) acc[j][v] = hn::MulAdd(av[v], bv, acc[j][v]);
+    }
+  }
+  for (int j = 0; j < kCount; ++j)
+    for (int v = 0; v < kV; ++v) hn::StoreU(acc[j][v], d, out + j * kLanes + v * kN);
+}
+
+void Scores(const Shape& shape, const std::byte* packed, const std::byte* data, const std::byte* block, int64_t count,
+            float* scores) {
+  const bool wide = shape.dtype == DType::kF32;
+  const float* keys = wide ? reinterpret_cast<const float*>(data) + shape.k_begin
+                           : reinterpret_cast<const float*>(block);
+  const int64_t stride = wide ? shape.row_bytes / 4 : shape.k_dim;
+  const float* q = reinterpret_cast<const float*>(packed);
+  int64_t r = 0;
+  for (; r + kRows <= count; r += kRows)
+    Accumulate<kRows>(q, shape.k_dim, keys + r * stride, stride, 1, nullptr, nullptr, scores + r * kLanes);
+  for (; r < count; ++r)
+    Accumulate<1>(q, shape.k_dim, keys + r * stride, stride, 1, nullptr, nullptr, scores + r * kLanes);
+}
+
+bool Softmax(float* scores, int64_t count, int64_t first_row, const int32_t* limit, float* max, float* sum,
+             float* factor) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const V low = hn::Set(d, -1e30f);  // finite, so that a fully masked lane gives no NaN
+  bool rescale = false;
+  for (int v = 0; v < kV; ++v) {
+    const auto lane_limit = hn::LoadU(di, limit + v * kN);
+    V best = low;
+    for (int64_t r = 0; r < count; ++r) {
+      const auto hidden = hn::Lt(lane_limit, hn::Set(di, static_cast<int32_t>(first_row + r)));
+      const V masked = hn::IfThenElse(hn::RebindMask(d, hidden), low, hn::LoadU(d, scores + r * kLanes + v * kN));
+      hn::StoreU(masked, d, scores + r * kLanes + v * kN);
+      best = hn::Max(best, masked);
+    }
+    const V old_max = hn::LoadU(d, max + v * kN);
+    const V new_max = hn::Max(old_max, best);
+    const V scale = hn::Exp(d, hn::Max(hn::Sub(old_max, new_max), hn::Set(d, -100.0f)));
+    V total = hn::Mul(hn::LoadU(d, sum + v * kN), scale);
+    for (int64_t r = 0; r < count; ++r) {
+      const V score = hn::LoadU(d, scores + r * kLanes + v * kN);
+      V p = hn::Exp(d, hn::Max(hn::Sub(score, new_max), hn::Set(d, -100.0f)));
+      p = hn::IfThenZeroElse(hn::Eq(score, low), p);
+      hn::StoreU(p, d, scores + r * kLanes + v * kN);
+      total = hn::Add(total, p);
+    }
+    rescale |= !hn::AllTrue(d, hn::Eq(old_max, new_max));
+    hn::StoreU(new_max, d, max + v * kN);
+    hn::StoreU(total, d, sum + v * kN);
+    hn::StoreU(scale, d, factor + v * kN);
+  }
+  return rescale;
+}
+
+void Values(const Shape& shape, float* probabilities, const std::byte* data, const std::byte* block, int64_t count,
+            const float* factor, bool scale_out, float* out) {
+  const D d;
+  const bool wide = shape.dtype == DType::kF32;
+  const float* values = wide ? reinterpret_cast<const float*>(data) + shape.v_begin
+                             : reinterpret_cast<const float*>(block) +
+                                   (shape.v_begin == shape.k_begin ? 0 : kBlockRows * shape.k_dim);
+  const int64_t stride = wide ? shape.row_bytes / 4 : shape.v_begin == shape.k_begin ? shape.k_dim : shape.v_dim;
+  V factors[kV];
+  for (int v = 0; v < kV; ++v) factors[v] = hn::LoadU(d, factor + v * kN);
+  const V* scale = scale_out ? factors : nullptr;
+  int64_t i = 0;
+  for (; i + kRows <= shape.v_dim; i += kRows)
+    Accumulate<kRows>(probabilities, count, values + i, 1, stride, out + i * kLanes, scale, out + i * kLanes);
+  for (; i < shape.v_dim; ++i)
+    Accumulate<1>(probabilities, count, values + i, 1, stride, out + i * kLanes, scale, out + i * kLanes);
+}
+
+}  // namespace
+}  // namespace fathom::attention::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace fathom::attention {
+namespace {
+
+HWY_EXPORT(Scores);
+HWY_EXPORT(Softmax);
+HWY_EXPORT(Values);
+
+int64_t QueryBytes(const Shape& shape) { return shape.k_dim * kLanes * 4; }
+
+// Keys, and values unless they are the keys' first part (MLA), widened to f32.
+int64_t BlockBytes(const Shape& shape) {
+  if (shape.dtype == DType::kF32) return 0;
+  const bool shared = shape.v_begin == shape.k_begin;
+  return kBlockRows * 4 * (shape.k_dim + (shared ? 0 : shape.v_dim));
+}
+
+void PackQueries(const Shape& shape, const float* const rows[kLanes], float scale, std::byte* packed) {
+  float* out = reinterpret_cast<float*>(packed);
+  for (int lane = 0; lane < kLanes; ++lane)
+    for (int64_t i = 0; i < shape.k_dim; ++i) out[i * kLanes + lane] = rows[lane] == nullptr ? 0 : rows[lane][i] * scale;
+}
+
+void PrepareBlock(const Shape& shape, const std::byte* data, int64_t count, std::byte* block) {
+  if (shape.dtype == DType::kF32) return;
+  const auto widen = shape.dtype == DType::kF16 ? F16ToFloats : BF16ToFloats;
+  float* keys = reinterpret_cast<float*>(block);
+  float* values = keys + kBlockRows * shape.k_dim;
+  for (int64_t r = 0; r < count; ++r) {
+    const uint16_t* row = reinterpret_cast<const uint16_t*>(data + r * shape.row_bytes);
+    widen(row + shape.k_begin, shape.k_dim, keys + r * shape.k_dim);
+    if (shape.v_begin != shape.k_begin) widen(row + shape.v_begin, shape.v_dim, values + r * shape.v_dim);
+  }
+}
+
+}  // namespace
+
+const Core& PortableCore() {
+  static const Core core = {
+      .name = "portable",
+      .query_bytes = QueryBytes,
+      .block_bytes = BlockBytes,
+      .pack_queries = PackQueries,
+      .prepare_block = PrepareBlock,
+      .scores = [](const Shape& shape, const std::byte* packed, const std::byte* data, const std::byte* block,
+                   int64_t count, float* scores) {
+        HWY_DYNAMIC_DISPATCH(Scores)(shape, packed, data, block, count, scores);
+      },
+      .softmax = [](float* scores, int64_t count, int64_t first_row, const int32_t* limit, float* max, float* sum,
+                    float* factor) {
+        return HWY_DYNAMIC_DISPATCH(Softmax)(scores, count, first_row, limit, max, sum, factor);
+      },
+      .values = [](const Shape& shape, float* p, const std::byte* data, const std::byte* block, int64_t count,
+                   const float* factor, bool scale_out, float* out) {
+        HWY_DYNAMIC_DISPATCH(Values)(shape, p, data, block, count, factor, scale_out, out);
+      },
+  };
+  return core;
+}
+
+}  // namespace fathom::attention
+#endif  // HWY_ONCE

@@ -1,0 +1,93 @@
+#include "kernels/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "kernels/attention_ref.h"
+#include "kernels/vec_ops.h"
+
+namespace fathom {
+namespace {
+
+struct Case {
+  DType dtype;
+  int64_t tokens, first, heads, kv_heads, k_dim, v_dim;
+  bool shared;  // values are the keys' first part (MLA)
+};
+
+// A cache of random rows in paged blocks of 64, and a job over it.
+struct Fixture {
+  explicit Fixture(const Case& c) {
+    std::mt19937 random(1234);
+    std::normal_distribution<float> normal;
+    const int64_t rows = c.first + c.tokens;
+    const int64_t values = c.shared ? c.k_dim : c.kv_heads * (c.k_dim + c.v_dim);
+    const int64_t bytes = values * (c.dtype == DType::kF32 ? 4 : 2);
+    const int64_t offset = 128;
+    for (int64_t r = 0; r < rows; ++r) {
+      if (r % 64 == 0) blocks.push_back(std::vector<std::byte>(offset + 64 * bytes));
+      std::vector<float> row(values);
+      for (float& x : row) x = normal(random);
+      std::byte* out = blocks.back().data() + offset + r % 64 * bytes;
+      if (c.dtype == DType::kF32) memcpy(out, row.data(), bytes);
+      if (c.dtype == DType::kF16) FloatsToF16(row.data(), values, reinterpret_cast<uint16_t*>(out));
+      if (c.dtype == DType::kBF16) FloatsToBF16(row.data(), values, reinterpret_cast<uint16_t*>(out));
+    }
+    for (auto& block : blocks) pointers.push_back(block.data());
+    q.resize(c.tokens * c.heads * c.k_dim);
+    for (float& x : q) x = normal(random);
+    out.resize(c.tokens * c.heads * c.v_dim);
+    job = {.kv = {c.dtype, pointers.data(), offset, bytes, 64, c.shared ? 0 : c.kv_heads * c.k_dim},
+           .tokens = c.tokens, .first_position = c.first, .heads = c.heads, .kv_heads = c.kv_heads,
+           .k_dim = c.k_dim, .v_dim = c.v_dim, .scale = 1.0f / std::sqrt(static_cast<float>(c.k_dim)),
+           .q = q.data(), .out = out.data()};
+  }
+  std::vector<std::vector<std::byte>> blocks;
+  std::vector<const std::byte*> pointers;
+  std::vector<float> q, out;
+  AttentionJob job;
+};
+
+class AttentionTest : public testing::TestWithParam<Case> {};
+
+TEST_P(AttentionTest, EqualsNaiveTwin) {
+  Fixture fixture(GetParam());
+  AttentionRef(fixture.job);
+  const std::vector<float> expected = fixture.out;
+  // Queries and probabilities are rounded to bf16 (2^-9) beside bf16 caches; everything else is f32.
+  const float tolerance = GetParam().dtype == DType::kBF16 ? 2e-2f : 2e-5f;
+  for (int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    AttentionWorkspace workspace;
+    std::fill(fixture.out.begin(), fixture.out.end(), NAN);
+    ASSERT_TRUE(Attention({&fixture.job, 1}, workspace, pool));
+    for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(fixture.out[i], expected[i], tolerance) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, AttentionTest,
+    testing::Values(Case{DType::kF32, 1, 0, 4, 1, 80, 64, true}, Case{DType::kF32, 7, 3, 4, 1, 80, 64, true},
+                    Case{DType::kF32, 70, 100, 16, 1, 48, 32, true}, Case{DType::kF32, 1, 1500, 16, 1, 48, 32, true},
+                    Case{DType::kF32, 33, 61, 9, 3, 64, 64, false}, Case{DType::kF16, 5, 130, 20, 1, 72, 56, true},
+                    Case{DType::kF16, 3, 64, 8, 2, 16, 24, false}, Case{DType::kBF16, 1, 0, 4, 1, 80, 64, true},
+                    Case{DType::kBF16, 40, 200, 16, 1, 96, 72, true}, Case{DType::kBF16, 1, 700, 16, 1, 576, 512, true},
+                    Case{DType::kBF16, 3, 1023, 9, 3, 64, 64, false}, Case{DType::kBF16, 2, 64, 6, 2, 34, 20, false}));
+
+TEST(Attention, SeveralSequencesAtOnce) {
+  Fixture a({DType::kF32, 5, 300, 8, 1, 80, 64, true}), b({DType::kF32, 1, 900, 8, 1, 80, 64, true});
+  AttentionRef(a.job);
+  AttentionRef(b.job);
+  const auto expected_a = a.out, expected_b = b.out;
+  ThreadPool pool(2);
+  AttentionWorkspace workspace;
+  const AttentionJob jobs[] = {a.job, b.job};
+  ASSERT_TRUE(Attention(jobs, workspace, pool));
+  for (size_t i = 0; i < expected_a.size(); ++i) ASSERT_NEAR(a.out[i], expected_a[i], 2e-5f);
+  for (size_t i = 0; i < expected_b.size(); ++i) ASSERT_NEAR(b.out[i], expected_b[i], 2e-5f);
+}
+
+}  // namespace
+}  // namespace fathom

@@ -1,0 +1,147 @@
+// Attention core for caches in bf16 on machines with AVX-512 BF16: vdpbf16ps multiplies pairs, 32 products an
+// instruction, with the key or value pair broadcast from memory. Queries and probabilities are rounded to bf16.
+#include "kernels/attention_core.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+
+#define FATHOM_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
+
+namespace fathom::attention {
+namespace {
+
+constexpr int kRows = 16;  // accumulators: enough to hide the latency of two multiplications a cycle
+
+// Packed queries: [k_dim / 2][16 lanes][2] bf16.
+int64_t QueryBytes(const Shape& shape) { return shape.k_dim / 2 * kLanes * 4; }
+
+// Prepared values: for each 16 of v_dim, [32 row pairs][16][2] bf16, so that values() streams through them.
+int64_t BlockBytes(const Shape& shape) { return (shape.v_dim + 15) / 16 * 16 * kBlockRows * 2; }
+
+inline uint16_t RoundBf16(float f) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &f, 4);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+void PackQueries(const Shape& shape, const float* const rows[kLanes], float scale, std::byte* packed) {
+  uint16_t* out = reinterpret_cast<uint16_t*>(packed);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const float* row = rows[lane];
+    for (int64_t i = 0; i < shape.k_dim; ++i)
+      out[(i / 2 * kLanes + lane) * 2 + i % 2] = row == nullptr ? 0 : RoundBf16(row[i] * scale);
+  }
+}
+
+FATHOM_TARGET void PrepareBlock(const Shape& shape, const std::byte* data, int64_t count, std::byte* block) {
+  const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
+                                              6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const std::byte* values = data + shape.v_begin * 2;
+  for (int64_t r = 0; r < kBlockRows; r += 2) {
+    const uint16_t* a = reinterpret_cast<const uint16_t*>(values + r * shape.row_bytes);
+    const uint16_t* b = reinterpret_cast<const uint16_t*>(values + (r + 1) * shape.row_bytes);
+    for (int64_t i = 0; i < shape.v_dim; i += 16) {
+      const __mmask16 mask = static_cast<__mmask16>((1u << std::min<int64_t>(16, shape.v_dim - i)) - 1);
+      const __m256i low = r < count ? _mm256_maskz_loadu_epi16(mask, a + i) : _mm256_setzero_si256();
+      const __m256i high = r + 1 < count ? _mm256_maskz_loadu_epi16(mask, b + i) : _mm256_setzero_si256();
+      const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+      _mm512_store_si512(block + (i / 16 * (kBlockRows / 2) + r / 2) * 64, _mm512_permutexvar_epi16(interleave, both));
+    }
+  }
+}
+
+FATHOM_TARGET inline __m512 DotPairs(__m512 acc, __m512i lanes, const void* pair) {
+  int32_t bits;
+  __builtin_memcpy(&bits, pair, 4);
+  return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(lanes), reinterpret_cast<__m512bh>(_mm512_set1_epi32(bits)));
+}
+
+template <int kCount>
+FATHOM_TARGET inline void ScoreRows(const std::byte* packed, int64_t pairs, const std::byte* keys, int64_t row_bytes,
+                                    float* scores) {
+  __m512 acc[kCount];
+  for (int j = 0; j < kCount; ++j) acc[j] = _mm512_setzero_ps();
+  for (int64_t p = 0; p < pairs; ++p) {
+    const __m512i q = _mm512_loadu_si512(packed + p * 64);
+#pragma GCC unroll 16
+    for (int j = 0; j < kCount; ++j) acc[j] = DotPairs(acc[j], q, keys + j * row_bytes + p * 4);
+  }
+  for (int j = 0; j < kCount; ++j) _mm512_storeu_ps(scores + j * kLanes, acc[j]);
+}
+
+FATHOM_TARGET void Scores(const Shape& shape, const std::byte* packed, const std::byte* data, const std::byte*,
+                          int64_t count, float* scores) {
+  const std::byte* keys = data + shape.k_begin * 2;
+  int64_t r = 0;
+  for (; r + kRows <= count; r += kRows)
+    ScoreRows<kRows>(packed, shape.k_dim / 2, keys + r * shape.row_bytes, shape.row_bytes, scores + r * kLanes);
+  for (; r < count; ++r)
+    ScoreRows<1>(packed, shape.k_dim / 2, keys + r * shape.row_bytes, shape.row_bytes, scores + r * kLanes);
+}
+
+// out[16][16 lanes] (+)= sum over row pairs of P[pair][lane] . V[pair][value]
+FATHOM_TARGET inline void ValueTile(const __m512i* p, int64_t pairs, const std::byte* values, __m512 factor,
+                                    bool scale_out, int64_t count, float* out) {
+  __m512 acc[16];
+  for (int j = 0; j < 16; ++j) {
+    acc[j] = j < count ? _mm512_loadu_ps(out + j * kLanes) : _mm512_setzero_ps();
+    if (scale_out) acc[j] = _mm512_mul_ps(acc[j], factor);
+  }
+  for (int64_t r = 0; r < pairs; ++r) {
+    const __m512i lanes = _mm512_load_si512(p + r);
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j) acc[j] = DotPairs(acc[j], lanes, values + r * 64 + j * 4);
+  }
+  for (int j = 0; j < 16; ++j)
+    if (j < count) _mm512_storeu_ps(out + j * kLanes, acc[j]);
+}
+
+FATHOM_TARGET void Values(const Shape& shape, float* probabilities, const std::byte*, const std::byte* block,
+                          int64_t count, const float* factor, bool scale_out, float* out) {
+  const int64_t pairs = (count + 1) / 2;
+  alignas(64) __m512i p[kBlockRows / 2];
+  for (int64_t r = 0; r < pairs; ++r) {
+    const __m512 even = _mm512_loadu_ps(probabilities + 2 * r * kLanes);
+    const __m512 odd =
+        2 * r + 1 < count ? _mm512_loadu_ps(probabilities + (2 * r + 1) * kLanes) : _mm512_setzero_ps();
+    const __m256i even16 = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even));
+    const __m256i odd16 = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd));
+    p[r] = _mm512_or_si512(_mm512_cvtepu16_epi32(even16), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd16), 16));
+  }
+  const __m512 f = _mm512_loadu_ps(factor);
+  for (int64_t i = 0; i < shape.v_dim; i += 16)
+    ValueTile(p, pairs, block + i / 16 * (kBlockRows / 2) * 64, f, scale_out, std::min<int64_t>(16, shape.v_dim - i),
+              out + i * kLanes);
+}
+
+}  // namespace
+
+const Core* Bf16Core() {
+  static const bool supported = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                                __builtin_cpu_supports("avx512bf16");
+  static const Core core = {
+      .name = "avx512-bf16",
+      .query_bytes = QueryBytes,
+      .block_bytes = BlockBytes,
+      .pack_queries = PackQueries,
+      .prepare_block = PrepareBlock,
+      .scores = Scores,
+      .softmax = PortableCore().softmax,
+      .values = Values,
+  };
+  return supported ? &core : nullptr;
+}
+
+}  // namespace fathom::attention
+
+#else
+
+namespace fathom::attention {
+const Core* Bf16Core() { return nullptr; }
+}  // namespace fathom::attention
+
+#endif
