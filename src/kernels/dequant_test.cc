@@ -6,9 +6,11 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <limits>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "kernels/kquant_scales.h"
@@ -126,6 +128,41 @@ TEST(DequantFloats, WeightRowAppliesTheScaleOfItsTile) {
       ASSERT_EQ(out[c], Ieee(weights[r * kCols + c], 4, 3, false) * scales[r / 128 * 3 + c / 128]) << r << "," << c;
   }
 }
+
+// The `gguf` package's values, bit for bit (tests/golden/README.md, section dequant).
+class DequantGolden : public testing::TestWithParam<DType> {};
+
+std::vector<char> ReadGolden(const std::string& name) {
+  std::ifstream in(std::string(FATHOM_SOURCE_DIR) + "/tests/golden/dequant/" + name, std::ios::binary);
+  EXPECT_TRUE(in) << name;
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+TEST_P(DequantGolden, ValuesEqualTheGgufPackagesBitForBit) {
+  const auto manifest_text = ReadGolden("manifest.json");
+  const auto manifest = nlohmann::json::parse(manifest_text.begin(), manifest_text.end());
+  std::string key(DTypeName(GetParam()));
+  for (char& c : key) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  ASSERT_TRUE(manifest["types"].contains(key)) << key;
+  const auto& entry = manifest["types"][key];
+  const auto& traits = TraitsOf(GetParam());
+  ASSERT_EQ(entry["block_values"], traits.block_size);
+  ASSERT_EQ(entry["block_bytes"], traits.block_bytes);
+  const int64_t count = entry["values"], offset = entry["values_offset"];
+  const auto data = ReadGolden(entry["file"]);
+  ASSERT_GE(static_cast<int64_t>(data.size()), offset + 4 * count);
+  std::vector<float> expected(count), out(count);
+  std::memcpy(expected.data(), data.data() + offset, 4 * count);
+  DequantizeRow(GetParam(), reinterpret_cast<const std::byte*>(data.data()), count, out.data());
+  for (int64_t i = 0; i < count; ++i) ASSERT_TRUE(SameValue(out[i], expected[i])) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, DequantGolden,
+                         testing::Values(DType::kF16, DType::kBF16, DType::kF8_E4M3, DType::kQ4_0, DType::kQ4_1,
+                                         DType::kQ5_0, DType::kQ5_1, DType::kQ8_0, DType::kQ2_K, DType::kQ3_K,
+                                         DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS,
+                                         DType::kMXFP4),
+                         [](const auto& info) { return std::string(DTypeName(info.param)); });
 
 TEST(KquantScales, PackingIsTheInverseOfUnpacking) {
   std::mt19937 random(3);
