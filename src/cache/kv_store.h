@@ -57,6 +57,7 @@ class KvSequence {
   KvSequence(const KvSequence&) = delete;
   KvSequence& operator=(const KvSequence&) = delete;
 
+  const KvLayout& layout() const { return pool_->layout(); }
   int64_t length() const { return length_; }
   /// Makes room for rows up to `tokens` without changing length(). On error nothing changes.
   Status Reserve(int64_t tokens);

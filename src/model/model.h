@@ -1,0 +1,98 @@
+// A model ready to compute: weights, rotary tables and the forward pass, one for all families.
+//
+// Forward() takes a batch of segments (pieces of sequences: a prefill chunk, a decode token) through all layers
+// together, appends their keys and values to each sequence's cache, and gives logits for the rows that are asked for.
+// One Forward() at a time; the KvSequences and ModelFile outlive the call and the model.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "cache/kv_store.h"
+#include "format/model_file.h"
+#include "model/rope.h"
+#include "model/scratch.h"
+#include "model/weights.h"
+
+namespace fathom {
+
+struct Segment {
+  KvSequence* kv = nullptr;
+  std::span<const int32_t> tokens;  // appended at position kv->length()
+  int64_t logits = 1;               // for how many of the last tokens logits are wanted
+};
+
+/// Asked before every layer with the number of layers done; false stops the pass (kCancelled).
+using LayerFn = std::function<bool(int layers_done, int layers)>;
+
+class Model {
+ public:
+  /// Errors as LoadWeights.
+  static Result<std::unique_ptr<Model>> Load(const ModelFile& file, ThreadPool& pool);
+
+  const ModelConfig& config() const { return config_; }
+  const ModelWeights& weights() const { return weights_; }
+  KvLayout kv_layout(DType dtype) const {
+    return {dtype, config_.num_hidden_layers, config_.kv_values_per_token_layer()};
+  }
+  int64_t scratch_bytes() const { return scratch_.bytes(); }
+
+  /// logits: room for the sum of segment.logits rows of vocab_size floats, in segment order. On success every
+  /// sequence is longer by its tokens; on error none is. Errors: kInvalidArgument (token id), kResource, kCancelled.
+  Status Forward(std::span<const Segment> segments, float* logits, const LayerFn& on_layer = {});
+
+ private:
+  // Where each row of the batch stands.
+  struct Row {
+    KvSequence* kv;
+    int64_t position;
+  };
+
+  Model(const ModelConfig& config, ThreadPool& pool)
+      : config_(config), pool_(pool), rope_(config.rope, config.is_mla()) {}
+
+  Status Embed(std::span<const Segment> segments);
+  Status MlaBlock(int layer, std::span<const Segment> segments);
+  Status GqaBlock(int layer, std::span<const Segment> segments);
+  Status DenseBlock(const LayerWeights& w);
+  Status MoeBlock(const LayerWeights& w);
+  Status Head(std::span<const Segment> segments, float* logits);
+
+  /// scratch_.h = RmsNorm(x), quantised into scratch_.in when any of the weights wants that.
+  Status NormInput(const std::vector<float>& weight, std::initializer_list<const WeightView*> users);
+  Status Multiply(const WeightView& w, const Activations& x, MatrixView<float> y);
+  void Rows(MatrixView<const float> in, const std::vector<float>& weight, float eps, MatrixView<float> out);
+  void AddToResidual(MatrixView<const float> update);
+  void StoreKv(int layer, int64_t row, const float* values, int64_t count, int64_t first_value);
+  Status Attend(int layer, std::span<const Segment> segments, MatrixView<const float> q, MatrixView<float> out,
+                int64_t kv_heads, int64_t k_dim, int64_t v_dim, int64_t v_begin, float scale);
+  void SwiGlu(MatrixView<float> gate, MatrixView<float> up);  // into gate
+  void Route(const LayerWeights& w, MatrixView<float> logits);
+  /// Sorts (token, choice) pairs by expert: slots [slot_begin[e], slot_begin[e + 1]) are expert e's, slot s takes
+  /// input row slot_row[s], and pair i went to slot slot_of[i].
+  void GroupByExpert(int64_t tokens);
+  /// Clears scratch_.jobs, then calls fn(expert, first slot, slots) for experts that somebody chose.
+  template <typename Fn>
+  void ForChosenExperts(Fn&& fn) {
+    scratch_.jobs.clear();
+    for (int64_t e = 0; e < config_.moe.n_routed_experts; ++e) {
+      const int64_t begin = scratch_.slot_begin[e], count = scratch_.slot_begin[e + 1] - begin;
+      if (count > 0) fn(e, begin, count);
+    }
+  }
+
+  ModelConfig config_;
+  ThreadPool& pool_;
+  RopeTable rope_;
+  ModelWeights weights_;
+  Scratch scratch_;
+  std::vector<Row> rows_;
+  MatrixView<float> x_;  // residual stream of the current batch, [rows, hidden]
+  MatrixView<float> cos_, sin_;
+};
+
+}  // namespace fathom
