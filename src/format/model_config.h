@@ -32,8 +32,12 @@ struct RopeConfig {
   float factor = 1.0f;                            // yarn, linear, llama3
   int32_t original_max_position_embeddings = 0;   // yarn, llama3
   float beta_fast = 32.0f, beta_slow = 1.0f;      // yarn
-  float mscale = 1.0f, mscale_all_dim = 0.0f;     // yarn (DeepSeek): see model/rope
-  float attention_factor = 0.0f;                  // yarn outside DeepSeek; 0: 0.1 ln(factor) + 1
+  // yarn (DeepSeek): when mscale_all_dim is not 0 the softmax scale is multiplied by (0.1 mscale_all_dim ln(factor) + 1)^2.
+  float mscale = 1.0f, mscale_all_dim = 0.0f;
+  // yarn: multiplies cos and sin. The readers always set it: what the file says, or what transformers derives
+  // (the ratio of the two mscales when both are there, 0.1 ln(factor) + 1 otherwise). 0 in a config made by hand: the
+  // ratio (0.1 mscale ln(factor) + 1) / (0.1 mscale_all_dim ln(factor) + 1).
+  float attention_factor = 0.0f;
   float low_freq_factor = 1.0f, high_freq_factor = 4.0f;  // llama3
   // Per-frequency divisors stored in the file (GGUF tensor rope_freqs.weight, dim/2 values); empty when none.
   std::vector<float> freq_factors;
@@ -80,8 +84,8 @@ struct ModelConfig {
   int32_t num_key_value_heads = 0;  // GQA families
   int32_t head_dim = 0;             // GQA families
   float rms_norm_eps = 1e-6f;
-  // Of the q_a and kv_a norms: transformers builds these with 1e-6 whatever the config says; GGUF runtimes use
-  // rms_norm_eps. The reader sets what the model's authors' code would use.
+  // Of the q_a and kv_a norms: DeepSeek's and transformers' code builds these with 1e-6 whatever the config says, so
+  // both readers set that; other GGUF runtimes use rms_norm_eps (the two differ only in Moonlight-like configs).
   float mla_norm_eps = 1e-6f;
   int32_t max_position_embeddings = 0;
   bool tie_word_embeddings = false;

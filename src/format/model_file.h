@@ -18,6 +18,8 @@
 
 namespace fathom {
 
+class Env;  // io/env.h
+
 enum class ModelFormat { kGguf, kHuggingFace };
 
 struct TensorInfo {
@@ -53,6 +55,8 @@ class ModelFile {
  public:
   /// path: a .gguf file or a directory with config.json.
   static Result<std::unique_ptr<ModelFile>> Open(const std::string& path);
+  /// The same through another Env (tests, fault injection); it must outlive the ModelFile.
+  static Result<std::unique_ptr<ModelFile>> Open(const std::string& path, Env& env);
   virtual ~ModelFile() = default;
 
   virtual ModelFormat format() const = 0;
@@ -80,5 +84,6 @@ struct TokenizerFile {
   std::string path;
 };
 Result<TokenizerFile> OpenTokenizer(const std::string& path);
+Result<TokenizerFile> OpenTokenizer(const std::string& path, Env& env);
 
 }  // namespace fathom
