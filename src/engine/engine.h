@@ -86,7 +86,7 @@ struct GenerationResult {
 
 /// Called for each token; return false to stop (kCancelled).
 using EmitFn = std::function<bool(const Emission&)>;
-/// Called after each prefill chunk with tokens done and to do; return false to stop.
+/// Called several times in a prefill chunk (before each layer) with tokens done and to do; return false to stop.
 using PrefillFn = std::function<bool(int64_t done, int64_t total)>;
 
 class Session {
@@ -98,8 +98,9 @@ class Session {
   /// Forgets everything after the first `count` tokens.
   virtual void Truncate(int64_t count) = 0;
 
-  /// Appends tokens; afterwards logits() are those of the last one. Errors: kResource (context or memory; nothing is
-  /// appended), kInvalidArgument (ids out of range), kCancelled.
+  /// Appends tokens; afterwards logits() are those of the last one. Errors: kResource (context or memory),
+  /// kInvalidArgument (ids out of range), kCancelled. After an error the session holds what was finished in whole
+  /// chunks before it, as tokens() says.
   virtual Status Eval(std::span<const TokenId> tokens, const PrefillFn& progress = {}) = 0;
   /// Appends tokens and gives the logits at every one of them, [tokens.size(), vocab_size], in `out`.
   virtual Status EvalAll(std::span<const TokenId> tokens, std::vector<float>& out) = 0;

@@ -1,0 +1,145 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <mutex>
+
+#include "base/log.h"
+#include "base/thread_pool.h"
+#include "engine/session.h"
+#include "engine/tokenizer_loader.h"
+#include "model/model.h"
+
+namespace fathom {
+namespace {
+
+// Without a wish from the user a session holds at most this much, whatever the model could: memory should not
+// surprise.
+constexpr int32_t kDefaultContext = 32768;
+
+DType KvDType(KvType type) {
+  switch (type) {
+    case KvType::kF32: return DType::kF32;
+    case KvType::kF16: return DType::kF16;
+    default: return DType::kBF16;
+  }
+}
+
+class EngineImpl final : public Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Load(const std::string& path, const EngineOptions& options);
+
+  Result<std::unique_ptr<Session>> NewSession() override {
+    return std::make_unique<SessionImpl>(*model_, *kv_pool_, compute_, tokenizer_.get(), context_length_,
+                                         options_.prefill_chunk);
+  }
+  const ModelFile& model_file() const override { return *file_; }
+  const ModelConfig& config() const override { return file_->config(); }
+  const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
+  const std::string& tokenizer_error() const override { return tokenizer_error_; }
+  ChatFormat chat_format() const override { return chat_format_; }
+  std::string default_system() const override { return default_system_; }
+  int32_t context_length() const override { return context_length_; }
+  KvType kv_type() const override { return kv_type_; }
+  int threads() const override { return pool_->size(); }
+  ThreadPool& pool() override { return *pool_; }
+  MemoryUse memory() const override {
+    return {.weights_mapped = file_->tensor_bytes(),
+            .weights_derived = model_->weights().derived_bytes,
+            .kv_bytes_per_token = kv_pool_->layout().bytes_per_token(),
+            .kv_allocated = kv_pool_->allocated_bytes(),
+            .scratch = model_->scratch_bytes()};
+  }
+
+ private:
+  EngineOptions options_;
+  std::unique_ptr<ModelFile> file_;
+  std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<KvPool> kv_pool_;
+  std::mutex compute_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::string tokenizer_error_;
+  ChatFormat chat_format_ = ChatFormat::kPlain;
+  std::string default_system_;
+  int32_t context_length_ = 0;
+  KvType kv_type_ = KvType::kBF16;
+};
+
+// The Jinja source that names the chat format: GGUF carries it, Hugging Face keeps it in tokenizer_config.json.
+std::string_view ChatTemplate(const TokenizerSource& source) {
+  return !source.chat_template.empty() ? std::string_view(source.chat_template)
+                                       : std::string_view(source.tokenizer_config_json);
+}
+
+Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const EngineOptions& options) {
+  const auto report = [&](std::string_view what, double share) {
+    if (options.progress) options.progress(what, share);
+  };
+  if (options.threads < 0 || options.threads > 1024)
+    return Fail(ErrorCode::kInvalidArgument, "threads is {}, it must lie in [0, 1024]", options.threads);
+  if (options.prefill_chunk < 1 || options.prefill_chunk > 65536)
+    return Fail(ErrorCode::kInvalidArgument, "prefill_chunk is {}, it must lie in [1, 65536]", options.prefill_chunk);
+  auto engine = std::make_unique<EngineImpl>();
+  engine->options_ = options;
+  report("opening", 0);
+  FATHOM_TRY(engine->file_, ModelFile::Open(path));
+  engine->pool_ = std::make_unique<ThreadPool>(options.threads);
+  report("mapping weights", 0.2);
+  auto model = Model::Load(*engine->file_, *engine->pool_);
+  if (!model) return Prefix(model.error(), path);
+  engine->model_ = std::move(*model);
+
+  const ModelConfig& config = engine->file_->config();
+  const int32_t trained = config.max_position_embeddings > 0 ? config.max_position_embeddings : kDefaultContext;
+  if (options.context_length < 0)
+    return Fail(ErrorCode::kInvalidArgument, "context_length is {}", options.context_length);
+  engine->context_length_ = options.context_length > 0 ? options.context_length : std::min(trained, kDefaultContext);
+  if (engine->context_length_ > trained) {
+    spdlog::warn("a context of {} tokens is more than the {} that this model was trained for", engine->context_length_,
+                 trained);
+  }
+  engine->kv_type_ = options.kv_type;
+  if (engine->kv_type_ == KvType::kAuto) {
+    const bool f32 = engine->model_->weights().layers.front().o.dtype == DType::kF32;
+    engine->kv_type_ = f32 ? KvType::kF32 : KvType::kBF16;
+  }
+  engine->kv_pool_ = std::make_unique<KvPool>(engine->model_->kv_layout(KvDType(engine->kv_type_)));
+
+  report("reading the tokenizer", 0.6);
+  auto tokenizer = LoadTokenizer(engine->file_->tokenizer_source());
+  if (tokenizer) {
+    engine->tokenizer_ = std::move(*tokenizer);
+    const std::string_view jinja = ChatTemplate(engine->file_->tokenizer_source());
+    engine->chat_format_ = DetectChatFormat(jinja, *engine->tokenizer_);
+    engine->default_system_ = DefaultSystemMessage(jinja);
+  } else {
+    engine->tokenizer_error_ = tokenizer.error().message;
+  }
+  report("ready", 1);
+  return engine;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::Load(const std::string& path, const EngineOptions& options) {
+  return EngineImpl::Load(path, options);
+}
+
+std::string_view FinishReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop: return "stop";
+    case FinishReason::kLength: return "length";
+    case FinishReason::kContext: return "context";
+    case FinishReason::kCancelled: return "cancelled";
+  }
+  return "unknown";
+}
+
+std::vector<TokenId> EncodePrompt(const Tokenizer& tokenizer, std::string_view text) {
+  std::vector<TokenId> ids;
+  if (tokenizer.add_bos() && tokenizer.bos_id() >= 0) ids.push_back(tokenizer.bos_id());
+  tokenizer.Encode(text, TextTrust::kUser, ids);
+  return ids;
+}
+
+}  // namespace fathom

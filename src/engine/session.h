@@ -1,0 +1,44 @@
+// The engine's own session: one sequence, evaluated in chunks. Internal to engine/; see engine.h for the contract.
+#pragma once
+
+#include <mutex>
+
+#include "engine/engine.h"
+#include "model/model.h"
+
+namespace fathom {
+
+class SessionImpl final : public Session {
+ public:
+  /// Everything passed by reference outlives the session. `compute` is held while the model runs.
+  SessionImpl(Model& model, KvPool& kv_pool, std::mutex& compute, const Tokenizer* tokenizer, int32_t context_length,
+              int32_t prefill_chunk)
+      : model_(model), compute_(compute), tokenizer_(tokenizer), context_length_(context_length),
+        prefill_chunk_(prefill_chunk), kv_(kv_pool) {}
+
+  std::span<const TokenId> tokens() const override { return tokens_; }
+  int32_t context_length() const override { return context_length_; }
+  void Truncate(int64_t count) override;
+  Status Eval(std::span<const TokenId> tokens, const PrefillFn& progress) override;
+  Status EvalAll(std::span<const TokenId> tokens, std::vector<float>& out) override;
+  std::span<const float> logits() const override { return logits_; }
+  Result<GenerationResult> Generate(std::span<const TokenId> prompt, const GenerationParams& params,
+                                    const EmitFn& emit, const PrefillFn& progress) override;
+
+ private:
+  Status CheckFits(size_t more) const;
+  Status Step(std::span<const TokenId> tokens, int64_t logit_rows, float* logits, const LayerFn& on_layer);
+  /// Brings the session to exactly `prompt`, with logits of its last token. Returns how many tokens were known.
+  Result<int64_t> Prefill(std::span<const TokenId> prompt, const PrefillFn& progress);
+
+  Model& model_;
+  std::mutex& compute_;
+  const Tokenizer* tokenizer_;
+  int32_t context_length_;
+  int32_t prefill_chunk_;
+  KvSequence kv_;
+  std::vector<TokenId> tokens_;
+  std::vector<float> logits_;  // of the last token; empty when unknown
+};
+
+}  // namespace fathom
