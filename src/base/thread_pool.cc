@@ -8,6 +8,10 @@ namespace {
 // About 50 µs of spinning: longer than the gaps inside a decode step, shorter than anything a person notices.
 constexpr int kSpins = 20000;
 
+constexpr uint64_t kClosed = 1u << 15;
+constexpr uint64_t kEntered = kClosed - 1;
+constexpr int kRegionShift = 16;
+
 inline void CpuRelax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -43,50 +47,60 @@ ThreadPool::~ThreadPool() {
   for (auto& worker : workers_) worker.join();
 }
 
-void ThreadPool::RunErased(Erased fn, void* context) {
+void ThreadPool::RunErased(Erased fn, void* context, bool all) {
   if (size_ == 1) {
     fn(context, 0);
     return;
   }
   fn_ = fn;
   context_ = context;
-  pending_.store(size_ - 1, std::memory_order_relaxed);
-  // seq_cst on epoch_ and sleepers_: either the sleeper sees the new epoch before it sleeps, or we see the sleeper.
-  epoch_.fetch_add(1, std::memory_order_seq_cst);
+  left_.store(0, std::memory_order_relaxed);
+  const uint64_t region = (gate_.load(std::memory_order_relaxed) >> kRegionShift) + 1;
+  // seq_cst on gate_ and sleepers_: either the sleeper sees the new region before it sleeps, or we see the sleeper.
+  gate_.store(region << kRegionShift, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) > 0) {
     std::lock_guard lock(mutex_);
     wake_.notify_all();
   }
   fn(context, 0);
-  for (int spin = 0; pending_.load(std::memory_order_acquire) != 0; ++spin) {
+  uint32_t wanted = static_cast<uint32_t>(size_ - 1);
+  if (!all) wanted = static_cast<uint32_t>(gate_.fetch_or(kClosed, std::memory_order_acq_rel) & kEntered);
+  for (int spin = 0; left_.load(std::memory_order_acquire) != wanted; ++spin) {
     if (spin < kSpins) {
       CpuRelax();
     } else {
       std::this_thread::yield();  // more threads than cores: let the others finish
     }
   }
+  if (all) gate_.fetch_or(kClosed, std::memory_order_relaxed);
 }
 
 void ThreadPool::WorkerLoop(int thread) {
-  uint64_t seen = 0;
+  uint64_t seen = 0;  // the last region entered or missed
   for (;;) {
-    uint64_t now = epoch_.load(std::memory_order_acquire);
-    for (int spin = 0; now == seen && spin < kSpins; ++spin) {
+    uint64_t gate = gate_.load(std::memory_order_acquire);
+    for (int spin = 0; gate >> kRegionShift == seen && spin < kSpins; ++spin) {
       CpuRelax();
-      now = epoch_.load(std::memory_order_acquire);
+      gate = gate_.load(std::memory_order_acquire);
       if (stop_.load(std::memory_order_relaxed)) return;
     }
-    if (now == seen) {
+    if (gate >> kRegionShift == seen) {
       std::unique_lock lock(mutex_);
       sleepers_.fetch_add(1, std::memory_order_seq_cst);
-      wake_.wait(lock, [&] { return stop_.load() || epoch_.load(std::memory_order_seq_cst) != seen; });
+      wake_.wait(lock, [&] {
+        return stop_.load() || gate_.load(std::memory_order_seq_cst) >> kRegionShift != seen;
+      });
       sleepers_.fetch_sub(1, std::memory_order_relaxed);
       if (stop_.load()) return;
-      now = epoch_.load(std::memory_order_acquire);
+      continue;
     }
-    seen = now;
+    seen = gate >> kRegionShift;
+    bool entered = false;
+    while (gate >> kRegionShift == seen && (gate & kClosed) == 0 && !entered)
+      entered = gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel, std::memory_order_acquire);
+    if (!entered) continue;
     fn_(context_, thread);
-    pending_.fetch_sub(1, std::memory_order_release);
+    left_.fetch_add(1, std::memory_order_release);
   }
 }
 

@@ -1,9 +1,12 @@
-// A fork-join pool for compute: every thread runs the same function, then all meet. Between runs threads spin
-// briefly and then sleep, so that the hundreds of small parallel regions of one decode step cost about a microsecond
-// each and an idle program costs nothing.
+// A fork-join pool for compute. Between runs threads spin briefly and then sleep, so that the hundreds of small
+// parallel regions of one decode step cost about a microsecond each and an idle program costs nothing.
 //
-// Run() is called by one thread at a time (the pool's owner), which takes part as thread 0. The function must not
-// throw and must not call Run().
+// Regions come in two kinds. Run() calls a function on every thread. RunAnyOf() and ParallelFor() hand out work
+// dynamically and do not wait for a thread that has not shown up by the time the work is done: on a machine with other
+// things to do, a thread that the kernel has put aside would otherwise hold up everybody at every region.
+//
+// One thread at a time (the pool's owner) starts regions and takes part as thread 0. Functions must not throw and must
+// not start regions themselves.
 #pragma once
 
 #include <atomic>
@@ -32,7 +35,16 @@ class ThreadPool {
   void Run(Fn&& fn) {
     using Plain = std::remove_reference_t<Fn>;
     RunErased([](void* context, int thread) { (*static_cast<Plain*>(context))(thread); },
-              const_cast<void*>(static_cast<const void*>(&fn)));
+              const_cast<void*>(static_cast<const void*>(&fn)), true);
+  }
+
+  /// Calls fn(thread) on thread 0 and on those others that are ready in time. fn takes its work from something shared
+  /// (an atomic counter), and when it returns on thread 0 no work may be left that nobody has taken.
+  template <typename Fn>
+  void RunAnyOf(Fn&& fn) {
+    using Plain = std::remove_reference_t<Fn>;
+    RunErased([](void* context, int thread) { (*static_cast<Plain*>(context))(thread); },
+              const_cast<void*>(static_cast<const void*>(&fn)), false);
   }
 
   /// Calls fn(index, thread) for every index in [0, count), handing out `grain` indices at a time.
@@ -44,7 +56,7 @@ class ThreadPool {
       return;
     }
     std::atomic<int64_t> next{0};
-    Run([&](int thread) {
+    RunAnyOf([&](int thread) {
       for (int64_t begin; (begin = next.fetch_add(grain, std::memory_order_relaxed)) < count;) {
         const int64_t end = begin + grain < count ? begin + grain : count;
         for (int64_t i = begin; i < end; ++i) fn(i, thread);
@@ -57,14 +69,16 @@ class ThreadPool {
 
  private:
   using Erased = void (*)(void* context, int thread);
-  void RunErased(Erased fn, void* context);
+  void RunErased(Erased fn, void* context, bool all);
   void WorkerLoop(int thread);
 
   int size_;
   Erased fn_ = nullptr;
   void* context_ = nullptr;
-  std::atomic<uint64_t> epoch_{0};
-  std::atomic<int> pending_{0};
+  // Number of the region in the high bits, then whether it is closed, then how many workers have entered it. One word,
+  // so that a worker enters the region it saw or none.
+  std::atomic<uint64_t> gate_{0};
+  std::atomic<uint32_t> left_{0};  // workers that have finished the region
   std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};
   std::mutex mutex_;

@@ -40,5 +40,19 @@ TEST(ThreadPool, ParallelForCoversEveryIndexOnce) {
   }
 }
 
+TEST(ThreadPool, MixedRegionsUnderOversubscription) {
+  ThreadPool pool(8);  // more threads than cores: late ones must neither be waited for nor run a region twice
+  for (int round = 0; round < 2000; ++round) {
+    std::atomic<int64_t> sum{0};
+    pool.ParallelFor(50, 1, [&](int64_t i, int) { sum += i; });
+    ASSERT_EQ(sum.load(), 1225);
+    if (round % 50 == 0) {
+      std::atomic<int> calls{0};
+      pool.Run([&](int) { calls++; });
+      ASSERT_EQ(calls.load(), 8);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace fathom
