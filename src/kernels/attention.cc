@@ -72,16 +72,16 @@ ScratchLayout Layout(const Core& core, const Shape& shape) {
   return layout;
 }
 
-void WriteOutput(const Core& core, const Shape& shape, const Item& item, int64_t tile, const TileState& state) {
+void WriteOutput(const Item& item, int64_t tile, const TileState& state) {
   const AttentionJob& job = *item.job;
   const int64_t group = job.heads / job.kv_heads;
-  float* rows[kLanes];
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
-    const int64_t flat = item.first_lane + tile * kLanes + lane;
-    const bool used = tile * kLanes + lane < item.lanes;
-    rows[lane] = used ? job.out + (flat / group * job.heads + item.kv_head * group + flat % group) * job.v_dim : nullptr;
+  const int64_t base = tile * kLanes;
+  for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, item.lanes - base); ++lane) {
+    const int64_t flat = item.first_lane + base + lane;
+    float* out = job.out + (flat / group * job.heads + item.kv_head * group + flat % group) * job.v_dim;
+    const float inverse = 1.0f / state.sum[lane];
+    for (int64_t i = 0; i < job.v_dim; ++i) out[i] = state.out[i * kLanes + lane] * inverse;
   }
-  core.write(shape, state.out, state.sum, rows);
 }
 
 void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
@@ -127,7 +127,7 @@ void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
     row += count;
   }
   if (item.partial < 0)
-    for (int64_t tile = 0; tile < tiles; ++tile) WriteOutput(core, shape, item, tile, states[tile]);
+    for (int64_t tile = 0; tile < tiles; ++tile) WriteOutput(item, tile, states[tile]);
 }
 
 // Sums the partial results of a tile's splits and writes the output.
@@ -156,7 +156,7 @@ void Reduce(const Reduction& reduction, std::byte* partials) {
         for (int lane = 0; lane < kLanes; ++lane)
           total.out[i * kLanes + lane] = total.out[i * kLanes + lane] * a[lane] + part.out[i * kLanes + lane] * b[lane];
     }
-    WriteOutput(ChooseCore(*item.job), ShapeOf(*item.job, item.kv_head), item, tile, total);
+    WriteOutput(item, tile, total);
   }
 }
 

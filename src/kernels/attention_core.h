@@ -39,8 +39,6 @@ struct Core {
   /// out[v_dim][16] = out * factor (when scale_out) + V^T P
   void (*values)(const Shape&, float* probabilities, const std::byte* data, const std::byte* block, int64_t count,
                  const float* factor, bool scale_out, float* out);
-  /// Finished outputs to their places: rows[lane][i] = out[i][lane] / sum[lane]; lanes with a null row are left out.
-  void (*write)(const Shape&, const float* out, const float* sum, float* const rows[kLanes]);
 };
 
 /// The portable core (Highway), and the AVX-512 BF16 one or nullptr where the machine lacks it.

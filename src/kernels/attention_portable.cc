@@ -159,14 +159,6 @@ void PrepareBlock(const Shape& shape, const std::byte* data, int64_t count, std:
   }
 }
 
-void Write(const Shape& shape, const float* out, const float* sum, float* const rows[kLanes]) {
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if (rows[lane] == nullptr) continue;
-    const float inverse = 1.0f / sum[lane];
-    for (int64_t i = 0; i < shape.v_dim; ++i) rows[lane][i] = out[i * kLanes + lane] * inverse;
-  }
-}
-
 }  // namespace
 
 const Core& PortableCore() {
@@ -188,7 +180,6 @@ const Core& PortableCore() {
                    const float* factor, bool scale_out, float* out) {
         HWY_DYNAMIC_DISPATCH(Values)(shape, p, data, block, count, factor, scale_out, out);
       },
-      .write = Write,
   };
   return core;
 }

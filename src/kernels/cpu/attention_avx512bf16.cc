@@ -21,65 +21,18 @@ int64_t QueryBytes(const Shape& shape) { return shape.k_dim / 2 * kLanes * 4; }
 // Prepared values: for each 16 of v_dim, [32 row pairs][16][2] bf16, so that values() streams through them.
 int64_t BlockBytes(const Shape& shape) { return (shape.v_dim + 15) / 16 * 16 * kBlockRows * 2; }
 
-// r[i][lane] becomes r[lane][i].
-FATHOM_TARGET inline void Transpose16(__m512 r[16]) {
-  __m512 t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
-    r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
-    r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
-    r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
-  }
-  for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
-    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-  for (int i = 0; i < 4; ++i) {
-    r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
-    r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
-    r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
-    r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
-  }
+inline uint16_t RoundBf16(float f) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &f, 4);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-FATHOM_TARGET inline __m512i PackPair(__m512 even, __m512 odd) {
-  const __m256i low = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even));
-  const __m256i high = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd));
-  return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-}
-
-inline __mmask16 FirstLanes(int64_t count) { return static_cast<__mmask16>((1u << (count < 16 ? count : 16)) - 1); }
-
-FATHOM_TARGET void PackQueries(const Shape& shape, const float* const rows[kLanes], float scale, std::byte* packed) {
-  const __m512 factor = _mm512_set1_ps(scale);
-  for (int64_t i = 0; i < shape.k_dim; i += 16) {
-    const int64_t count = std::min<int64_t>(16, shape.k_dim - i);
-    __m512 r[16];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      r[lane] = rows[lane] == nullptr ? _mm512_setzero_ps()
-                                      : _mm512_mul_ps(_mm512_maskz_loadu_ps(FirstLanes(count), rows[lane] + i), factor);
-    }
-    Transpose16(r);
-    for (int64_t j = 0; j < count; j += 2) _mm512_storeu_si512(packed + (i + j) / 2 * 64, PackPair(r[j], r[j + 1]));
-  }
-}
-
-FATHOM_TARGET void Write(const Shape& shape, const float* out, const float* sum, float* const rows[kLanes]) {
-  const __m512 inverse = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_loadu_ps(sum));
-  for (int64_t i = 0; i < shape.v_dim; i += 16) {
-    const int64_t count = std::min<int64_t>(16, shape.v_dim - i);
-    __m512 r[16];
-    for (int j = 0; j < 16; ++j)
-      r[j] = j < count ? _mm512_mul_ps(_mm512_loadu_ps(out + (i + j) * kLanes), inverse) : _mm512_setzero_ps();
-    Transpose16(r);
-    for (int lane = 0; lane < kLanes; ++lane)
-      if (rows[lane] != nullptr) _mm512_mask_storeu_ps(rows[lane] + i, FirstLanes(count), r[lane]);
+void PackQueries(const Shape& shape, const float* const rows[kLanes], float scale, std::byte* packed) {
+  uint16_t* out = reinterpret_cast<uint16_t*>(packed);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const float* row = rows[lane];
+    for (int64_t i = 0; i < shape.k_dim; ++i)
+      out[(i / 2 * kLanes + lane) * 2 + i % 2] = row == nullptr ? 0 : RoundBf16(row[i] * scale);
   }
 }
 
@@ -91,7 +44,7 @@ FATHOM_TARGET void PrepareBlock(const Shape& shape, const std::byte* data, int64
     const uint16_t* a = reinterpret_cast<const uint16_t*>(values + r * shape.row_bytes);
     const uint16_t* b = reinterpret_cast<const uint16_t*>(values + (r + 1) * shape.row_bytes);
     for (int64_t i = 0; i < shape.v_dim; i += 16) {
-      const __mmask16 mask = FirstLanes(shape.v_dim - i);
+      const __mmask16 mask = static_cast<__mmask16>((1u << std::min<int64_t>(16, shape.v_dim - i)) - 1);
       const __m256i low = r < count ? _mm256_maskz_loadu_epi16(mask, a + i) : _mm256_setzero_si256();
       const __m256i high = r + 1 < count ? _mm256_maskz_loadu_epi16(mask, b + i) : _mm256_setzero_si256();
       const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
@@ -154,7 +107,9 @@ FATHOM_TARGET void Values(const Shape& shape, float* probabilities, const std::b
     const __m512 even = _mm512_loadu_ps(probabilities + 2 * r * kLanes);
     const __m512 odd =
         2 * r + 1 < count ? _mm512_loadu_ps(probabilities + (2 * r + 1) * kLanes) : _mm512_setzero_ps();
-    p[r] = PackPair(even, odd);
+    const __m256i even16 = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even));
+    const __m256i odd16 = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd));
+    p[r] = _mm512_or_si512(_mm512_cvtepu16_epi32(even16), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd16), 16));
   }
   const __m512 f = _mm512_loadu_ps(factor);
   for (int64_t i = 0; i < shape.v_dim; i += 16)
@@ -177,7 +132,6 @@ const Core* Bf16Core() {
       .scores = Scores,
       .softmax = PortableCore().softmax,
       .values = Values,
-      .write = Write,
   };
   return supported ? &core : nullptr;
 }
