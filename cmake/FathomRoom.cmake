@@ -5,7 +5,7 @@
 add_library(fathom_options INTERFACE)
 target_include_directories(fathom_options INTERFACE ${CMAKE_SOURCE_DIR}/src)
 target_compile_options(fathom_options INTERFACE -Wall -Wextra -Wno-psabi -Wno-missing-field-initializers -fno-math-errno
-                       $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>  # g++ 12 says so of its own AVX-512 headers
+                       $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-restrict>  # g++ 12 says so of its own headers
                        -ffp-contract=off)
 target_compile_definitions(fathom_options INTERFACE FATHOM_VERSION="${PROJECT_VERSION}")
 if(FATHOM_SANITIZE)
