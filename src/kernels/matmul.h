@@ -2,8 +2,10 @@
 //
 // Weights stay as they are in the file. For block-quantised types the activations are quantised on the fly to int8
 // with one f32 scale per 32 values, and products are exact in int32; F32 weights are multiplied in f32, so that F32
-// models are exact to rounding; F16, BF16 and F8_E4M3 weights are widened to f32 (or multiplied as bf16 pairs where
-// the machine has that and the caller allows it).
+// models are exact to rounding; F16, BF16 and F8_E4M3 weights are widened to f32 and multiplied in f32.
+//
+// Each output is summed in one fixed order, so a row's results are the same to the bit whichever rows are computed
+// beside it and however many threads there are: prefill in pieces equals prefill in one and token by token.
 //
 // A call takes many jobs so that one parallel region covers all experts of a layer, or Q, K and V. Two strategies,
 // chosen per job by its row count: few rows read each weight byte once, row by row (decode, memory bound); many rows
@@ -29,13 +31,18 @@ struct ActivationBlock {
   int8_t q[32];
   float scale;
   float scaled_sum;      // scale * (float)sum of q, for the affine types
-  int32_t neg_sum_low;   // -(sum of q[0..15])
+  int32_t neg_sum;       // -(sum of q)
   int32_t neg_sum_high;  // -(sum of q[16..31])
 };
 static_assert(sizeof(ActivationBlock) == 48);
 
 /// Rows of activations, in f32 and as int8 blocks of 32 (the last one filled up with zeros). Reused between calls:
 /// Set() keeps the memory.
+class Activations;
+struct KernelTable;
+Status SetActivations(const KernelTable& kernels, MatrixView<const float> x, bool quantize, ThreadPool& pool,
+                      Activations& out);
+
 class Activations {
  public:
   /// Keeps a reference to x (f32 rows must stay alive and unchanged until the products are done); quantises in
@@ -51,6 +58,7 @@ class Activations {
   const ActivationBlock* blocks = nullptr;  // [rows][groups]
 
  private:
+  friend Status SetActivations(const KernelTable&, MatrixView<const float>, bool, ThreadPool&, Activations&);
   AlignedBuffer buffer_;
 };
 
@@ -68,16 +76,22 @@ struct MatmulJob {
 /// True when a product with this type wants x quantised.
 bool NeedsQuantizedActivations(DType dtype);
 
-/// Scratch for panels, one per thread; reused between calls.
+/// Lists that a call builds; reused between calls so that a decode step allocates nothing. One call at a time.
 class MatmulWorkspace {
  public:
-  std::vector<AlignedBuffer> per_thread;
+  struct Piece {
+    int32_t job;
+    int32_t first, count;  // weight rows
+  };
+  std::vector<Piece> pieces;
+  std::vector<const void*> rows;    // activation rows of all jobs
+  std::vector<size_t> rows_of_job;  // where each job's begin
 };
 
 /// Does all jobs, in one parallel region. REQUIRES: outputs do not overlap; x->quantized where the type needs it.
 void Matmul(std::span<const MatmulJob> jobs, MatmulWorkspace& workspace, ThreadPool& pool);
 
-/// What dispatch chose, for `bench` and logs: "avx512-vnni", "avx2", "neon-dotprod", "neon", "generic".
+/// What dispatch chose, for `bench` and logs: "avx512-vnni", "avx2-vnni", "avx2", "neon-dotprod", "neon", "generic".
 /// FATHOM_ISA=generic|avx2|… in the environment lowers it (for tests).
 const char* MatmulIsa();
 

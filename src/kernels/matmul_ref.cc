@@ -63,9 +63,10 @@ void QuantizeActivationsRef(const float* x, int64_t count, ActivationBlock* bloc
   }
   for (int64_t i = 0; i < count; ++i) {
     block->q[i] = static_cast<int8_t>(std::nearbyint(x[i] * inverse));
-    (i < 16 ? block->neg_sum_low : block->neg_sum_high) -= block->q[i];
+    block->neg_sum -= block->q[i];
+    if (i >= 16) block->neg_sum_high -= block->q[i];
   }
-  block->scaled_sum = block->scale * static_cast<float>(-(block->neg_sum_low + block->neg_sum_high));
+  block->scaled_sum = block->scale * static_cast<float>(-block->neg_sum);
 }
 
 }  // namespace fathom

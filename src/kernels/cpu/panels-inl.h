@@ -1,0 +1,458 @@
+// Products of panels of weight rows with rows of activations, written once for all instruction sets. Included by each
+// kernels_*.cc inside a namespace and target region of its own, after the Vec of that instruction set.
+//
+// Weight rows are the lanes of a vector: every output has its own lane, so nothing is ever summed across lanes, and
+// each output is summed in the same order (blocks of 32 columns one after the other) whether it is computed alone or in
+// a tile. Results for a row of activations therefore do not depend, to the bit, on the rows computed beside it.
+//
+//   one row of activations:   unpack in registers and multiply at once; each weight byte is read once, the next panel is
+//                             prefetched in the order of its addresses
+//   more rows:                unpack kTileCols vectors of rows by kSlab columns into scratch that stays in L1, then
+//                             multiply tiles of kTileRows rows of activations
+//
+// No std:: templates and no lambdas here: their instances could be merged with those of other files and carry
+// instructions that the machine lacks.
+
+#include "kernels/cpu/formats-inl.h"
+
+constexpr int kLanes = Vec::kLanes;
+constexpr int kTileRows = Vec::kTileRows;
+constexpr int kTileCols = Vec::kTileCols;
+constexpr int kTileN = kTileCols * kLanes;
+constexpr int kSlab = 512;        // columns unpacked at a time, quantised types
+constexpr int kFloatSlab = 128;   // the same for float types; a multiple of 32 that divides 128
+static_assert(kPanelRows % kTileN == 0);
+
+/// Pointers to the kLanes weight rows from row j; past the end of the range the last row again.
+struct Rows {
+  const uint8_t* p[kLanes];
+  FATHOM_INLINE Rows(const PanelArgs& a, int64_t j) {
+    for (int r = 0; r < kLanes; ++r) p[r] = a.w + (j + r < a.n ? j + r : a.n - 1) * a.w_stride;
+  }
+};
+
+FATHOM_INLINE void StoreRow(float* y, Vec::F v, int64_t count) {
+  if (count >= kLanes) {
+    Vec::StoreF(y, v);
+  } else if (count > 0) {
+    Vec::StorePartF(y, v, static_cast<int>(count));
+  }
+}
+FATHOM_INLINE Vec::F LoadRow(const float* y, int64_t count) {
+  if (count >= kLanes) return Vec::LoadF(y);
+  return count > 0 ? Vec::LoadPartF(y, static_cast<int>(count)) : Vec::ZeroF();
+}
+
+template <int kZero>
+constexpr int kZeroShift = kZero == 0 ? -1 : __builtin_ctz(kZero == 0 ? 1 : kZero);
+
+/// What an int32 sum over sub-block `sub` of a block starts from: -zero * sum(q).
+template <class Format, int sub_in_block>
+FATHOM_INLINE Vec::I StartSum(const ActivationBlock* x) {
+  if constexpr (Format::kZero == 0 || Vec::kSignedWeights<Format::kZero>) {
+    return Vec::ZeroI();
+  } else {
+    Vec::I sum;
+    if constexpr (Format::kSub == 32) {
+      sum = Vec::Set(static_cast<uint32_t>(x->neg_sum));
+    } else if constexpr (sub_in_block == 0) {
+      sum = Vec::Set(static_cast<uint32_t>(x->neg_sum - x->neg_sum_high));
+    } else {
+      sum = Vec::Set(static_cast<uint32_t>(x->neg_sum_high));
+    }
+    return Vec::Shl<kZeroShift<Format::kZero>>(sum);
+  }
+}
+
+/// scale * sum(q) of sub-block `sub` of a block.
+template <int kSub, int sub_in_block>
+FATHOM_INLINE Vec::F ScaledSum(const ActivationBlock* x) {
+  if constexpr (kSub == 32) {
+    return Vec::SetF(x->scaled_sum);
+  } else {
+    const int32_t neg = sub_in_block == 0 ? x->neg_sum - x->neg_sum_high : x->neg_sum_high;
+    return Vec::SetF(x->scale * static_cast<float>(-neg));
+  }
+}
+
+/// The weight bytes as Dot wants them.
+template <class Format>
+FATHOM_INLINE Vec::I DotOperand(Vec::I u) {
+  if constexpr (Vec::kSignedWeights<Format::kZero> && Format::kZero != 0) {
+    return Vec::Sub8(u, Vec::Set(Format::kZero * 0x01010101u));
+  } else {
+    return u;
+  }
+}
+
+// ---- one row of activations ----
+
+template <class Format>
+struct DotSink {
+  static constexpr int kBlockSubs = Format::kBlockK / Format::kSub, kUnitSubs = Format::kUnitK / Format::kSub;
+  const ActivationBlock* x;  // of the unit
+  Vec::F scale[kBlockSubs], bias[kBlockSubs];
+  Vec::I sum[kUnitSubs];
+  Vec::F out;
+
+  template <int sub>
+  FATHOM_INLINE void Scale(Vec::F v) { scale[sub] = v; }
+  template <int sub>
+  FATHOM_INLINE void Bias(Vec::F v) { bias[sub] = v; }
+  template <int k4>
+  FATHOM_INLINE void Put(Vec::I u) {
+    constexpr int sub = k4 * 4 / Format::kSub;
+    sum[sub] = Vec::template Dot<Vec::kSignedWeights<Format::kZero>>(sum[sub], DotOperand<Format>(u),
+                                                                   Vec::Broadcast4(x[k4 / 8].q + k4 % 8 * 4));
+  }
+  template <int sub>
+  FATHOM_INLINE void Begin() {
+    if constexpr (sub < kUnitSubs) {
+      sum[sub] = StartSum<Format, sub * Format::kSub % 32 / 16>(x + sub * Format::kSub / 32);
+      Begin<sub + 1>();
+    }
+  }
+  template <int unit, int sub>
+  FATHOM_INLINE void End() {
+    if constexpr (sub < kUnitSubs) {
+      const ActivationBlock* block = x + sub * Format::kSub / 32;
+      const Vec::F product = Vec::Mul(Vec::ToFloat(sum[sub]), scale[unit * kUnitSubs + sub]);
+      out = Vec::Fma(product, Vec::SetF(block->scale), out);
+      if constexpr (Format::kAffine) {
+        out = Vec::Fma(bias[unit * kUnitSubs + sub], ScaledSum<Format::kSub, sub * Format::kSub % 32 / 16>(block), out);
+      }
+      End<unit, sub + 1>();
+    }
+  }
+  template <int unit>
+  FATHOM_INLINE void Units(const Rows& rows, int64_t offset) {
+    if constexpr (unit * Format::kUnitK < Format::kBlockK) {
+      Begin<0>();
+      Format::template Unpack<unit>(rows.p, offset, *this);
+      End<unit, 0>();
+      x += Format::kUnitK / 32;
+      Units<unit + 1>(rows, offset);
+    }
+  }
+};
+
+template <class Format>
+void OneRow(const PanelArgs& a) {
+  constexpr int64_t kPanelBlockBytes = int64_t{Format::kBytes} * kLanes;
+  const int64_t blocks = a.k / Format::kBlockK;
+  const uint8_t* const end = a.w + a.n * a.w_stride;
+  for (int64_t j = 0; j < a.n; j += kLanes) {
+    const Rows rows(a, j);
+    // Rows lie one after the other, so while one panel is read in turns of kLanes rows, the next is fetched in order.
+    const uint8_t* ahead = a.w + (j + kLanes) * a.w_stride;
+    DotSink<Format> sink;
+    sink.out = Vec::ZeroF();
+    sink.x = a.xq[0];
+    for (int64_t b = 0; b < blocks; ++b) {
+      if (ahead < end) {
+        FATHOM_UNROLL
+        for (int64_t line = 0; line < kPanelBlockBytes; line += 64) __builtin_prefetch(ahead + line, 0, 3);
+      }
+      ahead += kPanelBlockBytes;
+      Format::Scales(rows.p, b * Format::kBytes, sink);
+      sink.template Units<0>(rows, b * Format::kBytes);
+    }
+    StoreRow(a.y + j, sink.out, a.n - j);
+  }
+}
+
+// ---- tiles ----
+
+/// A slab of unpacked weights, small enough for the stack and for L1.
+template <int kSub>
+struct Panel {
+  alignas(64) uint8_t bytes[kSlab * kTileN];        // [k4][kTileCols][kLanes][4]
+  alignas(64) float scale[kSlab / kSub * kTileN];   // [sub][kTileCols][kLanes]
+  alignas(64) float bias[kSlab / kSub * kTileN];
+};
+
+template <class Format>
+struct StoreSink {
+  uint8_t* bytes;
+  float* scale;
+  float* bias;
+  template <int sub>
+  FATHOM_INLINE void Scale(Vec::F v) { Vec::StoreF(scale + sub * kTileN, v); }
+  template <int sub>
+  FATHOM_INLINE void Bias(Vec::F v) { Vec::StoreF(bias + sub * kTileN, v); }
+  template <int k4>
+  FATHOM_INLINE void Put(Vec::I u) { Vec::StoreI(bytes + k4 * kTileN * 4, DotOperand<Format>(u)); }
+  template <int unit>
+  FATHOM_INLINE void Units(const Rows& rows, int64_t offset) {
+    if constexpr (unit * Format::kUnitK < Format::kBlockK) {
+      Format::template Unpack<unit>(rows.p, offset, *this);
+      bytes += Format::kUnitK * kTileN;
+      Units<unit + 1>(rows, offset);
+    }
+  }
+};
+
+/// What the inner loops need to know of a format; formats that agree share their code.
+template <int sub, int zero, bool affine>
+struct TileTraits {
+  static constexpr int kSub = sub, kZero = zero;
+  static constexpr bool kAffine = affine;
+};
+
+struct TileArgs {
+  const uint8_t* bytes;
+  const float* scale;
+  const float* bias;
+  int64_t groups;  // of 32 columns
+  bool accumulate;
+  const ActivationBlock* const* rows;
+  int64_t x_group;  // first group in the rows
+  float* y;
+  int64_t ldy;
+  int64_t n;  // columns of y that exist
+};
+
+/// One sub-block of a tile of kRows x kTileCols vectors.
+template <class Traits, int kRows, int sub_in_block>
+FATHOM_INLINE void TileSub(const uint8_t* bytes, const float* scale, const float* bias,
+                           const ActivationBlock* const* x, Vec::F (*out)[kTileCols]) {
+  constexpr bool kSigned = Vec::kSignedWeights<Traits::kZero>;
+  Vec::I sum[kRows][kTileCols];
+  FATHOM_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    const Vec::I start = StartSum<Traits, sub_in_block>(x[i]);
+    FATHOM_UNROLL
+    for (int c = 0; c < kTileCols; ++c) sum[i][c] = start;
+  }
+  FATHOM_UNROLL
+  for (int k4 = 0; k4 < Traits::kSub / 4; ++k4) {
+    Vec::I w[kTileCols];
+    FATHOM_UNROLL
+    for (int c = 0; c < kTileCols; ++c) w[c] = Vec::LoadI(bytes + (k4 * kTileCols + c) * kLanes * 4);
+    FATHOM_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      const Vec::I q = Vec::Broadcast4(x[i]->q + 16 * sub_in_block + 4 * k4);
+      FATHOM_UNROLL
+      for (int c = 0; c < kTileCols; ++c) sum[i][c] = Vec::template Dot<kSigned>(sum[i][c], w[c], q);
+    }
+  }
+  Vec::F s[kTileCols], b[kTileCols];
+  FATHOM_UNROLL
+  for (int c = 0; c < kTileCols; ++c) {
+    s[c] = Vec::LoadF(scale + c * kLanes);
+    if constexpr (Traits::kAffine) b[c] = Vec::LoadF(bias + c * kLanes);
+  }
+  FATHOM_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    const Vec::F x_scale = Vec::SetF(x[i]->scale);
+    FATHOM_UNROLL
+    for (int c = 0; c < kTileCols; ++c) out[i][c] = Vec::Fma(Vec::Mul(Vec::ToFloat(sum[i][c]), s[c]), x_scale, out[i][c]);
+    if constexpr (Traits::kAffine) {
+      const Vec::F x_sum = ScaledSum<Traits::kSub, sub_in_block>(x[i]);
+      FATHOM_UNROLL
+      for (int c = 0; c < kTileCols; ++c) out[i][c] = Vec::Fma(b[c], x_sum, out[i][c]);
+    }
+  }
+}
+
+template <class Traits, int kRows>
+void Tile(const TileArgs& t) {
+  const ActivationBlock* x[kRows];
+  Vec::F out[kRows][kTileCols];
+  FATHOM_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    x[i] = t.rows[i] + t.x_group;
+    FATHOM_UNROLL
+    for (int c = 0; c < kTileCols; ++c) {
+      out[i][c] = t.accumulate ? LoadRow(t.y + i * t.ldy + c * kLanes, t.n - c * kLanes) : Vec::ZeroF();
+    }
+  }
+  const uint8_t* bytes = t.bytes;
+  const float* scale = t.scale;
+  const float* bias = t.bias;
+  for (int64_t g = 0; g < t.groups; ++g) {
+    TileSub<Traits, kRows, 0>(bytes, scale, bias, x, out);
+    if constexpr (Traits::kSub == 16) {
+      TileSub<Traits, kRows, 1>(bytes + 16 * kTileN, scale + kTileN, bias + kTileN, x, out);
+    }
+    bytes += 32 * kTileN;
+    scale += 32 / Traits::kSub * kTileN;
+    bias += 32 / Traits::kSub * kTileN;
+    FATHOM_UNROLL
+    for (int i = 0; i < kRows; ++i) ++x[i];
+  }
+  FATHOM_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    FATHOM_UNROLL
+    for (int c = 0; c < kTileCols; ++c) StoreRow(t.y + i * t.ldy + c * kLanes, out[i][c], t.n - c * kLanes);
+  }
+}
+
+template <class Traits, int kRows>
+void TileOf(int rows, const TileArgs& t) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return TileOf<Traits, kRows - 1>(rows, t);
+  }
+  Tile<Traits, kRows>(t);
+}
+
+template <class Format>
+void ManyRows(const PanelArgs& a) {
+  using Traits = TileTraits<Format::kSub, Format::kZero, Format::kAffine>;
+  Panel<Format::kSub> panel;
+  // Tiles of nearly equal height: 7 rows are 4 + 3, not 6 + 1.
+  const int64_t tiles = (a.m + kTileRows - 1) / kTileRows;
+  const int64_t height = a.m / tiles, taller = a.m % tiles;
+  for (int64_t j = 0; j < a.n; j += kTileN) {
+    for (int64_t k = 0; k < a.k; k += kSlab) {
+      const int64_t slab = a.k - k < kSlab ? a.k - k : kSlab;
+      for (int c = 0; c < kTileCols && j + c * kLanes < a.n; ++c) {
+        const Rows rows(a, j + c * kLanes);
+        for (int64_t b = 0; b < slab / Format::kBlockK; ++b) {
+          const int64_t offset = (k / Format::kBlockK + b) * Format::kBytes;
+          const int64_t sub = b * Format::kBlockK / Format::kSub * kTileN + c * kLanes;
+          StoreSink<Format> sink{panel.bytes + (b * Format::kBlockK / 4 * kTileN + c * kLanes) * 4, panel.scale + sub,
+                                 panel.bias + sub};
+          Format::Scales(rows.p, offset, sink);
+          sink.template Units<0>(rows, offset);
+        }
+      }
+      TileArgs t{panel.bytes, panel.scale, panel.bias, slab / 32, k > 0, a.xq, k / 32, a.y + j, a.ldy, a.n - j};
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int rows = static_cast<int>(height + (tile < taller ? 1 : 0));
+        TileOf<Traits, kTileRows>(rows, t);
+        t.rows += rows;
+        t.y += rows * a.ldy;
+      }
+    }
+  }
+}
+
+template <class Format>
+void Quantized(const PanelArgs& a) {
+  if (a.m == 1) {
+    OneRow<Format>(a);
+  } else {
+    ManyRows<Format>(a);
+  }
+}
+
+#include "kernels/cpu/float_panels-inl.h"
+
+// ---- activations ----
+
+void Quantize(const float* x, int64_t count, ActivationBlock* out) {
+  constexpr int kVectors = 32 / kLanes;
+  for (int64_t at = 0; at < count; at += 32, ++out) {
+    alignas(64) float padded[32];
+    const float* in = x + at;
+    if (count - at < 32) {
+      for (int i = 0; i < 32; ++i) padded[i] = at + i < count ? in[i] : 0.0f;
+      in = padded;
+    }
+    Vec::F v[kVectors];
+    Vec::I top = Vec::ZeroI();
+    FATHOM_UNROLL
+    for (int i = 0; i < kVectors; ++i) {
+      v[i] = Vec::LoadF(in + i * kLanes);
+      // As integers, magnitudes order like floats, with infinity and then NaN on top.
+      top = Vec::Max(top, Vec::And(Vec::CastI(v[i]), Vec::Set(0x7fffffff)));
+    }
+    const float amax = __builtin_bit_cast(float, Vec::ReduceMax(top));
+    float scale = amax / 127.0f;
+    float inverse = 127.0f / amax;
+    if (!(amax <= 0x1.fffffep127f)) {
+      scale = __builtin_nanf("");
+      inverse = 0;
+      FATHOM_UNROLL
+      for (int i = 0; i < kVectors; ++i) v[i] = Vec::ZeroF();
+    } else if (!(inverse <= 0x1.fffffep127f)) {  // zeros, or so small that 127 / amax overflows
+      scale = inverse = 0;
+    }
+    Vec::I sums[2] = {Vec::ZeroI(), Vec::ZeroI()};
+    FATHOM_UNROLL
+    for (int i = 0; i < kVectors; ++i) {
+      const Vec::I q = Vec::Round(Vec::Mul(v[i], Vec::SetF(inverse)));
+      Vec::StoreBytes(out->q + i * kLanes, q);
+      sums[i * kLanes / 16] = Vec::Add(sums[i * kLanes / 16], q);
+    }
+    const int32_t high = Vec::ReduceAdd(sums[1]), sum = Vec::ReduceAdd(sums[0]) + high;
+    out->scale = scale;
+    out->scaled_sum = scale * static_cast<float>(sum);
+    out->neg_sum = -sum;
+    out->neg_sum_high = -high;
+  }
+}
+
+// ---- ceilings ----
+
+uint64_t ReadStream(const std::byte* data, int64_t bytes) {
+  Vec::I a = Vec::ZeroI(), b = a, c = a, d = a;
+  constexpr int64_t kStep = kLanes * 4;
+  for (int64_t i = 0; i + 4 * kStep <= bytes; i += 4 * kStep) {
+    a = Vec::Xor(a, Vec::LoadI(data + i));
+    b = Vec::Xor(b, Vec::LoadI(data + i + kStep));
+    c = Vec::Xor(c, Vec::LoadI(data + i + 2 * kStep));
+    d = Vec::Xor(d, Vec::LoadI(data + i + 3 * kStep));
+  }
+  return static_cast<uint64_t>(Vec::ReduceAdd(Vec::Xor(Vec::Xor(a, b), Vec::Xor(c, d))));
+}
+
+constexpr int kPeakChains = kTileRows * kTileCols;
+
+int64_t Int8Peak(int64_t rounds, int32_t* sink) {
+  Vec::I sum[kPeakChains];
+  const Vec::I w = Vec::Set(static_cast<uint32_t>(*sink) | 0x01010101u), x = Vec::Set(0x01ff01ff);
+  for (Vec::I& s : sum) s = Vec::ZeroI();
+  for (int64_t r = 0; r < rounds; ++r) {
+    FATHOM_UNROLL
+    for (int i = 0; i < kPeakChains; ++i) sum[i] = Vec::template Dot<Vec::kSignedWeights<8>>(sum[i], w, x);
+    FATHOM_UNROLL
+    for (int i = 0; i < kPeakChains; ++i) asm volatile("" : FATHOM_VEC_ASM(sum[i]));
+  }
+  for (int i = 1; i < kPeakChains; ++i) sum[0] = Vec::Add(sum[0], sum[i]);
+  *sink = Vec::ReduceAdd(sum[0]);
+  return rounds * kPeakChains * kLanes * 4 * 2;
+}
+
+int64_t F32Peak(int64_t rounds, float* sink) {
+  Vec::F sum[kPeakChains];
+  const Vec::F w = Vec::SetF(*sink), x = Vec::SetF(0.5f);
+  for (Vec::F& s : sum) s = Vec::ZeroF();
+  for (int64_t r = 0; r < rounds; ++r) {
+    FATHOM_UNROLL
+    for (int i = 0; i < kPeakChains; ++i) sum[i] = Vec::Fma(w, x, sum[i]);
+    FATHOM_UNROLL
+    for (int i = 0; i < kPeakChains; ++i) asm volatile("" : FATHOM_VEC_ASM(sum[i]));
+  }
+  for (int i = 1; i < kPeakChains; ++i) sum[0] = Vec::AddF(sum[0], sum[i]);
+  alignas(64) float lanes[kLanes];
+  Vec::StoreF(lanes, sum[0]);
+  *sink = lanes[0];
+  return rounds * kPeakChains * kLanes * 2;
+}
+
+// ---- the table ----
+
+PanelFn FindPanel(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return Floats<FormatF32>;
+    case DType::kF16: return Floats<FormatF16>;
+    case DType::kBF16: return Floats<FormatBF16>;
+    case DType::kF8_E4M3: return Floats<FormatF8>;
+    case DType::kQ4_0: return Quantized<FormatQ4_0>;
+    case DType::kQ4_1: return Quantized<FormatQ4_1>;
+    case DType::kQ5_0: return Quantized<FormatQ5_0>;
+    case DType::kQ5_1: return Quantized<FormatQ5_1>;
+    case DType::kQ8_0: return Quantized<FormatQ8_0>;
+    case DType::kQ2_K: return Quantized<FormatQ2_K>;
+    case DType::kQ3_K: return Quantized<FormatQ3_K>;
+    case DType::kQ4_K: return Quantized<FormatQ4_K>;
+    case DType::kQ5_K: return Quantized<FormatQ5_K>;
+    case DType::kQ6_K: return Quantized<FormatQ6_K>;
+    case DType::kIQ4_NL: return Quantized<FormatIQ4_NL>;
+    case DType::kIQ4_XS: return Quantized<FormatIQ4_XS>;
+    case DType::kMXFP4: return Quantized<FormatMXFP4>;
+    default: return nullptr;
+  }
+}
