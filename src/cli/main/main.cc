@@ -1,7 +1,4 @@
 // The program: everything is in cli/, so that tests can reach it.
-#include <cstdio>
+#include "cli/cli.h"
 
-int main() {
-  std::puts("fathom " FATHOM_VERSION);
-  return 0;
-}
+int main(int argc, char** argv) { return fathom::Main(argc, argv); }

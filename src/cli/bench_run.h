@@ -1,0 +1,53 @@
+// Speed of a loaded model: prefill and decode tokens/s at several context depths, and what share of the machine's memory
+// bandwidth decoding reaches.
+//
+// Depths are filled with seeded random tokens, once each and in rising order, so that a deep one costs one prefill.
+// Bandwidth is measured just before and after every decode run, because shared machines swing within minutes.
+// One thread; everything that differs between machines comes from outside, so tests run it on a fake engine.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/engine.h"
+
+namespace fathom {
+
+struct BenchParams {
+  int64_t prompt_tokens = 512;    // 0: no prefill measurement
+  int64_t generated_tokens = 64;  // 0: no decode measurement
+  std::vector<int64_t> depths = {0};
+  int repetitions = 3;
+  uint64_t seed = 1;
+  double bytes_per_token = 0;     // weights read for one token; 0: unknown, no share
+};
+
+struct Spread {
+  double median = 0, least = 0, most = 0;
+  std::vector<double> all;  // in order of measurement
+};
+Spread SpreadOf(std::vector<double> values);
+
+struct DepthResult {
+  int64_t depth = 0;
+  Spread prefill;  // tokens/s
+  Spread decode;   // tokens/s
+  double bytes_per_token = 0;      // weights and the KV cache at this depth
+  Spread bandwidth;                // bytes/s, every measurement around the decode runs
+  Spread bandwidth_share;          // of each decode run: bytes_per_token * rate / mean bandwidth around it
+};
+
+struct BenchHooks {
+  std::function<double()> bandwidth;  // bytes/s now; empty: not measured
+  std::function<double()> now;        // seconds; empty: the steady clock
+  /// What is going on; false stops (kCancelled). Called between steps.
+  std::function<bool(const std::string& what, int64_t done, int64_t total)> progress;
+};
+
+/// Results in the order of params.depths. Errors: kInvalidArgument, as Session::Eval.
+Result<std::vector<DepthResult>> RunBench(Engine& engine, const BenchParams& params, const BenchHooks& hooks);
+
+}  // namespace fathom

@@ -1,0 +1,106 @@
+// fathom doctor: is this machine ready, and what is it good for?
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/thread_pool.h"
+#include "cli/bandwidth.h"
+#include "cli/command.h"
+#include "cli/machine.h"
+#include "cli/models.h"
+#include "cli/terminal.h"
+#include "kernels/matmul.h"
+
+namespace fathom {
+namespace {
+
+struct DoctorOptions {
+  bool json = false;
+  int threads = 0;
+};
+
+void Line(const char* verdict, const std::string& name, const std::string& value) {
+  std::printf("%-5s %-14s %s\n", verdict, name.c_str(), value.c_str());
+}
+
+Status RunDoctor(const DoctorOptions& options) {
+  const Machine machine = ExamineMachine();
+  ThreadPool pool(options.threads);
+  double bandwidth = 0, one_thread = 0;
+  const size_t probe_bytes =
+      static_cast<size_t>(std::min<int64_t>(int64_t{512} << 20, std::max<int64_t>(machine.memory_available / 4, 1 << 20)));
+  if (auto probe = BandwidthProbe::Create(pool, probe_bytes)) bandwidth = probe->Measure(5);
+  ThreadPool alone(1);
+  if (auto probe = BandwidthProbe::Create(alone, probe_bytes)) one_thread = probe->Measure(5);
+
+  const auto folder = ModelsFolder();
+  if (options.json) {
+    nlohmann::ordered_json report;
+    report["version"] = FATHOM_VERSION;
+    report["processor"] = machine.processor;
+    report["cores"] = machine.cores;
+    report["isa"] = MatmulIsa();
+    report["features"] = machine.features;
+    report["memory_bytes"] = machine.memory_total;
+    report["memory_available_bytes"] = machine.memory_available;
+    report["huge_pages"] = machine.huge_pages;
+    report["bandwidth_gb_per_second"] = bandwidth / 1e9;
+    report["bandwidth_one_thread_gb_per_second"] = one_thread / 1e9;
+    report["models_folder"] = folder ? folder->string() : std::string();
+    report["disk_free_bytes"] = machine.disk_free;
+    report["models"] = PulledModels();
+    std::printf("%s\n", report.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+    return {};
+  }
+
+  const std::string isa = MatmulIsa();
+  Line("ok", "fathom", FATHOM_VERSION);
+  Line("ok", "processor", fmt::format("{}, {} cores for this process", machine.processor, machine.cores));
+  Line(isa == "generic" ? "slow" : "ok", "kernels",
+       isa + (isa == "generic" ? ": no AVX2, AVX-512 or NEON here, so speed will be modest" : ""));
+  Line("ok", "features", machine.features.empty() ? "none of those fathom asks for" : machine.features);
+  Line(machine.memory_available < (int64_t{1} << 30) ? "low" : "ok", "memory",
+       fmt::format("{} free of {}{}", HumanBytes(machine.memory_available), HumanBytes(machine.memory_total),
+                   machine.memory_limit > 0 ? fmt::format(", limited to {} (cgroup)", HumanBytes(machine.memory_limit))
+                                            : std::string()));
+  Line(machine.huge_pages == "never" ? "slow" : "ok", "huge pages",
+       machine.huge_pages + (machine.huge_pages == "never"
+                                 ? ": 'echo madvise > /sys/kernel/mm/transparent_hugepage/enabled' helps"
+                                 : ""));
+  Line("ok", "bandwidth", fmt::format("{:.1f} GB/s with {} threads, {:.1f} with one", bandwidth / 1e9, pool.size(),
+                                      one_thread / 1e9));
+  if (bandwidth > 0) {
+    // Decode is bound by reading the weights once a token.
+    Line("", "", fmt::format("at most {:.1f} tokens/s for a model that reads 1 GB a token", bandwidth / 1e9));
+  }
+  if (folder) {
+    Line(machine.disk_free < (int64_t{1} << 30) ? "low" : "ok", "disk",
+         fmt::format("{} free at {}", HumanBytes(machine.disk_free), folder->string()));
+  } else {
+    Line("bad", "disk", folder.error().message);
+  }
+  const auto models = PulledModels();
+  std::string names;
+  for (const std::string& name : models) names += (names.empty() ? "" : ", ") + name;
+  Line(models.empty() ? "none" : "ok", "models", models.empty() ? "none yet: fathom pull smollm2-135m" : names);
+  return {};
+}
+
+}  // namespace
+
+void RegisterDoctor(CLI::App& app, Action& selected) {
+  auto options = std::make_shared<DoctorOptions>();
+  CLI::App* command = AddCommand(app, selected, "doctor", "check this machine: processor, memory, bandwidth, disk, models",
+                                 "", options, RunDoctor);
+  command->add_option("-t,--threads", options->threads, "threads for the bandwidth; default: one per core")
+      ->check(CLI::Range(1, 1024));
+  command->add_flag("--json", options->json, "print one JSON object");
+}
+
+}  // namespace fathom

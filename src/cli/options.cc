@@ -1,0 +1,130 @@
+#include "cli/options.h"
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+
+#include "cli/models.h"
+#include "cli/progress.h"
+
+namespace fathom {
+
+void AddModelOptions(CLI::App& command, ModelOptions& options) {
+  command
+      .add_option("-m,--model", options.model,
+                  "a .gguf file, a Hugging Face directory, or a pulled model's name; default: $FATHOM_MODEL or the "
+                  "pulled model")
+      ->type_name("MODEL");
+  command.add_option("-t,--threads", options.threads, "compute threads; default: one per core")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
+  command
+      .add_option("-c,--ctx", options.context,
+                  "tokens that prompt and answer may have together; default: what the model was trained for, at most "
+                  "32768")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 27));
+  command
+      .add_option("--kv-type", options.kv_type,
+                  "element type of the KV cache: auto, f32, f16 or bf16 (auto: bf16, f32 for F32 models)")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16"}));
+  command.add_flag("-q,--quiet", options.quiet, "no progress and no statistics on stderr");
+}
+
+void AddGenerationOptions(CLI::App& command, GenerationOptions& options) {
+  auto* group = command.add_option_group("Generation");
+  SamplingParams& sampling = options.sampling;
+  group->add_option("--temp,--temperature", sampling.temperature, "0: always the likeliest token")->capture_default_str();
+  group->add_option("--top-k", sampling.top_k, "only the K likeliest tokens; 0: all")->capture_default_str();
+  group->add_option("--top-p", sampling.top_p, "only the likeliest tokens that together reach P")->capture_default_str();
+  group->add_option("--min-p", sampling.min_p, "only tokens with at least P times the best one's probability")
+      ->capture_default_str();
+  group->add_option("--repeat-penalty", sampling.repetition_penalty, "1: none; divides the logits of recent tokens")
+      ->capture_default_str();
+  group->add_option("--presence-penalty", sampling.presence_penalty, "subtracted once for a token already generated")
+      ->capture_default_str();
+  group->add_option("--frequency-penalty", sampling.frequency_penalty, "subtracted for each time it was generated")
+      ->capture_default_str();
+  group->add_option("--repeat-last-n", sampling.penalty_last_n, "tokens that penalties look back on; -1: all")
+      ->capture_default_str();
+  group->add_option("-s,--seed", sampling.seed, "the same seed gives the same answer; 0: a new one each time")
+      ->capture_default_str();
+  group->add_option("--logit-bias", options.logit_bias, "ID=V adds V to a token's logit (-inf forbids it); repeatable")
+      ->type_name("ID=V")
+      ->take_all();
+  group->add_option("--stop", options.stop, "end before this text; repeatable")->type_name("TEXT")->take_all();
+  group->add_option("-n,--n,--max-tokens", options.max_tokens, "most tokens to generate; -1: until the context is full")
+      ->capture_default_str()
+      ->check(CLI::Range(-1, std::numeric_limits<int32_t>::max()));
+  group->add_flag("--ignore-eos", options.ignore_eos, "go on where the model would end (for measurements)");
+  group->add_option("--system", options.system, "system message; default: the model's own, if it has one");
+  group->add_flag("--no-system", options.no_system, "no system message, not even the model's own");
+  auto* think = group->add_flag("--think", options.think, "ask a hybrid model (DeepSeek-V3.1) to reason first");
+  group->add_flag("--no-think", options.no_think, "ask it to answer at once")->excludes(think);
+  group->add_option("--chat-format", options.chat_format,
+                    "override the prompt format: deepseek-v2, deepseek-v3, deepseek-r1, deepseek-v3.1, chatml, llama3");
+}
+
+Result<std::pair<TokenId, float>> ParseLogitBias(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals != std::string::npos) {
+    TokenId id = 0;
+    const char* id_end = text.data() + equals;
+    const auto [end, id_error] = std::from_chars(text.data(), id_end, id);
+    const std::string value = text.substr(equals + 1);
+    float bias = 0;
+    bool good = id_error == std::errc() && end == id_end && id >= 0;
+    if (value == "-inf") {
+      bias = -std::numeric_limits<float>::infinity();
+    } else {
+      const char* first = value.data() + (value.starts_with('+') ? 1 : 0);
+      const auto [value_end, value_error] = std::from_chars(first, value.data() + value.size(), bias);
+      good = good && value_error == std::errc() && value_end == value.data() + value.size() && std::isfinite(bias);
+    }
+    if (good) return std::pair(id, bias);
+  }
+  return Fail(ErrorCode::kInvalidArgument, "--logit-bias {}: not ID=V, e.g. 50256=-inf or 42=1.5", text);
+}
+
+Result<GenerationParams> ToGenerationParams(const GenerationOptions& options, int32_t vocab_size) {
+  GenerationParams params;
+  params.sampling = options.sampling;
+  for (const std::string& text : options.logit_bias) {
+    FATHOM_TRY(const auto bias, ParseLogitBias(text));
+    params.sampling.logit_bias.push_back(bias);
+  }
+  params.max_tokens = options.max_tokens;
+  params.ignore_eos = options.ignore_eos;
+  for (const std::string& stop : options.stop) {
+    if (stop.empty()) return Fail(ErrorCode::kInvalidArgument, "--stop: an empty text would stop at once");
+    params.stop.push_back(stop);
+  }
+  FATHOM_CHECK_OK(ValidateSampling(params.sampling, vocab_size));
+  return params;
+}
+
+Result<EngineOptions> ToEngineOptions(const ModelOptions& options) {
+  EngineOptions engine;
+  engine.threads = options.threads;
+  engine.context_length = options.context;
+  if (options.kv_type == "f32") engine.kv_type = KvType::kF32;
+  if (options.kv_type == "f16") engine.kv_type = KvType::kF16;
+  if (options.kv_type == "bf16") engine.kv_type = KvType::kBF16;
+  return engine;
+}
+
+Result<std::unique_ptr<Engine>> LoadEngine(const ModelOptions& options) {
+  FATHOM_TRY(const std::string path, ResolveModel(options.model));
+  FATHOM_TRY(EngineOptions engine_options, ToEngineOptions(options));
+  Progress::Options progress_options;
+  progress_options.unit = Progress::Unit::kShare;
+  progress_options.quiet = options.quiet;
+  Progress progress("loading", std::move(progress_options));
+  engine_options.progress = [&](std::string_view what, double share) {
+    progress.Update(static_cast<int64_t>(share * 1000), 1000, what);
+  };
+  return Engine::Load(path, engine_options);
+}
+
+}  // namespace fathom

@@ -1,0 +1,47 @@
+// Command line options that several commands share, and their translation into the engine's structs.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/engine.h"
+
+namespace fathom {
+
+struct ModelOptions {
+  std::string model;
+  int threads = 0;
+  int32_t context = 0;
+  std::string kv_type = "auto";
+  bool quiet = false;  // no progress, no closing statistics
+};
+
+/// -m, -t, --ctx, --kv-type, --quiet.
+void AddModelOptions(CLI::App& command, ModelOptions& options);
+
+struct GenerationOptions {
+  SamplingParams sampling;
+  std::vector<std::string> logit_bias;  // "ID=V"
+  std::vector<std::string> stop;
+  int32_t max_tokens = -1;
+  bool ignore_eos = false;
+  std::string system;
+  bool no_system = false;
+  bool think = false, no_think = false;
+  std::string chat_format;  // empty: the model's
+};
+
+void AddGenerationOptions(CLI::App& command, GenerationOptions& options);
+
+/// "123=-5" or "123=-inf"; kInvalidArgument otherwise.
+Result<std::pair<TokenId, float>> ParseLogitBias(const std::string& text);
+Result<GenerationParams> ToGenerationParams(const GenerationOptions& options, int32_t vocab_size);
+
+/// Resolves -m and loads, with progress on stderr. Hints are added to what can go wrong.
+Result<std::unique_ptr<Engine>> LoadEngine(const ModelOptions& options);
+Result<EngineOptions> ToEngineOptions(const ModelOptions& options);
+
+}  // namespace fathom
