@@ -1,16 +1,12 @@
 #include "cli/machine.h"
 
-#include <sys/statvfs.h>
-
 #include <algorithm>
-#include <charconv>
-#include <filesystem>
 #include <fstream>
-#include <limits>
 #include <sstream>
 
 #include "base/thread_pool.h"
 #include "cli/models.h"
+#include "cli/part_file.h"
 
 namespace fathom {
 namespace {
@@ -70,18 +66,6 @@ std::string HugePages() {
   return open == std::string::npos || close == std::string::npos ? "unknown" : text.substr(open + 1, close - open - 1);
 }
 
-int64_t DiskFree() {
-  const auto folder = ModelsFolder();
-  if (!folder) return 0;
-  // The folder may not be there yet; its nearest ancestor is on the same disk.
-  std::filesystem::path path = *folder;
-  std::error_code ignored;
-  while (!std::filesystem::exists(path, ignored) && path.has_relative_path()) path = path.parent_path();
-  struct statvfs status{};
-  if (statvfs(path.c_str(), &status) != 0) return 0;
-  return static_cast<int64_t>(status.f_bavail) * static_cast<int64_t>(status.f_frsize);
-}
-
 }  // namespace
 
 Machine ExamineMachine() {
@@ -92,7 +76,7 @@ Machine ExamineMachine() {
   machine.memory_limit = CgroupLimit(machine.memory_total);
   if (machine.memory_limit > 0) machine.memory_available = std::min(machine.memory_available, machine.memory_limit);
   machine.huge_pages = HugePages();
-  machine.disk_free = DiskFree();
+  if (const auto folder = ModelsFolder()) machine.disk_free = std::max<int64_t>(FreeDiskSpace(*folder), 0);
   ReadProcessor(machine);
   return machine;
 }

