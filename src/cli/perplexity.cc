@@ -66,8 +66,8 @@ Result<PerplexityResult> MeasurePerplexity(
     Session& session, std::span<const TokenId> tokens, int32_t vocab_size, const PerplexityParams& params,
     const std::function<bool(int64_t, int64_t, const PerplexityResult&)>& progress) {
   if (params.window < 4) return Fail(ErrorCode::kInvalidArgument, "--ctx {}: a window needs at least 4 tokens", params.window);
-  if (params.stride < 0 || params.stride > params.window) {
-    return Fail(ErrorCode::kInvalidArgument, "--stride {}: from 1 to the window's {} tokens", params.stride, params.window);
+  if (params.stride < 0 || params.stride >= params.window) {
+    return Fail(ErrorCode::kInvalidArgument, "--stride {}: must be less than the window's {} tokens", params.stride, params.window);
   }
   for (const TokenId token : tokens) {
     if (token < 0 || token >= vocab_size) return Fail(ErrorCode::kInvalidArgument, "token {} is outside the vocabulary", token);

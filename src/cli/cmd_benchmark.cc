@@ -1,4 +1,4 @@
-// fathom bench: how fast a model is on this machine.
+// fathom bench: how fast a model is on this machine. (Not cmd_bench.cc: *_bench.cc are micro-benchmarks to the build.)
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
