@@ -188,7 +188,7 @@ void MatmulWith(const KernelTable& kernels, std::span<const MatmulJob> jobs, Mat
     }
     runs[t].bounds.store(static_cast<uint64_t>(first) << 32 | next, std::memory_order_relaxed);
   }
-  pool.Run([&](int thread) {
+  pool.RunAnyOf([&](int thread) {
     if (thread >= threads) return;
     uint32_t piece;
     while (runs[thread].TakeFront(&piece)) do_piece(pieces[piece]);

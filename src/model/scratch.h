@@ -47,7 +47,6 @@ struct Scratch {
     for (const FloatBuffer* buffer : {&x, &h, &update, &q_a, &q, &kv, &k, &v, &q_latent, &o_latent, &o, &gate, &up,
                                       &down, &shared_gate, &shared_up, &router, &cos, &sin, &last})
       sum += buffer->bytes();
-    for (const auto& buffer : matmul.per_thread) sum += static_cast<int64_t>(buffer.size());
     for (const auto& buffer : attention.per_thread) sum += static_cast<int64_t>(buffer.size());
     return sum + static_cast<int64_t>(attention.partials.size());
   }
