@@ -51,7 +51,7 @@ int Dispatch(int argc, char** argv) {
   RegisterTokenize(app, selected);
   RegisterPerplexity(app, selected);
   RegisterBench(app, selected);
-  // RegisterSynth joins with cmd_synth.cc.
+  RegisterSynth(app, selected);
   RegisterDoctor(app, selected);
   RegisterVersion(app, selected);
 
