@@ -79,7 +79,7 @@ void AddedTokens::Finish(FunctionRef<std::string(std::string_view)> normalize) {
     tries_[token.normalized][1].Insert(text, static_cast<int32_t>(i));
     if (token.token_class == TokenClass::kPlain) tries_[token.normalized][0].Insert(text, static_cast<int32_t>(i));
   }
-  word_ = FastSet(CodePointSet::Word());
+  word_ = FastSet(CodePointSet::WhitespaceStep());  // the same engine's \w
   space_ = FastSet(CodePointSet::WhiteSpace());
 }
 

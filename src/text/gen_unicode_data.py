@@ -6,10 +6,11 @@ Usage: gen_unicode_data.py > unicode_data.inc      (needs the Python packages `t
 General categories follow Unicode 16.0, the version inside the regular-expression engine of Hugging Face `tokenizers`
 0.2x. They are probed from that library, code point by code point, because equality with it is what matters, and
 compared with unicodedata2 where that has the same version. The `Digits` and `Punctuation` pre-tokenisers use other
-tables (Rust's std and an old crate), so these two sets are probed as well.
+tables (Rust's std and an old crate), the normalisers' tables are of Unicode 9, and `Whitespace` uses yet another
+engine: these sets are probed as well.
 """
 import sys
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
 CATEGORIES = ("Cn Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Cs Co").split()
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
@@ -31,6 +32,50 @@ def isolated(pre_tokenizer):
         for piece, _ in pre_tokenizer.pre_tokenize_str(text):
             if len(piece) == 1 and piece != "a":
                 found.add(ord(piece))
+    return found
+
+
+def whitespace_words():
+    found = set()
+    step = pre_tokenizers.Whitespace()
+    for i in range(0, len(CODE_POINTS), 2048):
+        # A word character joins the letters around it; others stand alone (or, white space, vanish).
+        text = " ".join("a" + chr(c) for c in CODE_POINTS[i : i + 2048])
+        for piece, _ in step.pre_tokenize_str(text):
+            if len(piece) == 2 and piece[0] == "a":
+                found.add(ord(piece[1]))
+    return found
+
+
+def not_normalized():
+    """Code points that Unicode 18 would decompose, reorder or compose and `tokenizers` leaves alone."""
+    import unicodedata2 as ucd
+
+    nfd, nfkd, nfc = (getattr(normalizers, n)().normalize_str for n in ("NFD", "NFKD", "NFC"))
+    found = set()
+
+    def pair_of(ch):
+        parts = ucd.decomposition(ch)
+        if not parts or parts.startswith("<") or len(parts.split()) != 2 or ucd.normalize("NFC", ch) != ch:
+            return None
+        return "".join(chr(int(x, 16)) for x in parts.split())
+
+    pairs = [p for p in (pair_of(chr(c)) for c in CODE_POINTS) if p]
+    known = {c for p in pairs if nfc(p) != p for c in p}
+    for p in pairs:  # of a pair that is not composed, the new member is at fault
+        if nfc(p) == p:
+            found.add(ord(p[1] if p[0] in known else p[0]))
+    for c in CODE_POINTS:
+        ch = chr(c)
+        if ucd.combining(ch):
+            # After U+0345 (class 240, the highest) or before U+0334 (class 1, the lowest) a mark changes places.
+            if nfd("a\u0345" + ch) == "a\u0345" + ch and nfd("a" + ch + "\u0334") == "a" + ch + "\u0334":
+                found.add(c)
+        if ucd.normalize("NFKD", ch) != ch and nfkd(ch) == ch:
+            found.add(c)
+    wrong = [c for c in CODE_POINTS if c not in found and (
+        ucd.normalize("NFKD", chr(c)) != nfkd(chr(c)) or ucd.normalize("NFC", chr(c)) != nfc(chr(c)))]
+    print(f"normalised differently from Unicode {ucd.unidata_version}: {[hex(c) for c in wrong[:20]]}", file=sys.stderr)
     return found
 
 
@@ -95,6 +140,8 @@ def main():
         ("kAlphabetic", members(r"[[:alpha:]]"), "Property Alphabetic ([[:alpha:]])"),
         ("kWord", members(r"\w"), r"\w: letters, marks, decimal digits, connector punctuation"),
         ("kDigitsStep", isolated(pre_tokenizers.Digits(True)), "What the Digits pre-tokeniser calls numeric"),
+        ("kWhitespaceStep", whitespace_words(), r"What the Whitespace pre-tokeniser calls \w"),
+        ("kNotNormalized", not_normalized(), "What the normalisers leave alone, for their tables are of Unicode 9"),
         ("kPunctuationStep", isolated(pre_tokenizers.Punctuation("isolated")), "What the Punctuation pre-tokeniser takes"),
     ]:
         emit(name, comment + ": first, last of each range.", [c for r in ranges(found) for c in r])

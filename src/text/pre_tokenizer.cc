@@ -64,6 +64,19 @@ void PreTokenizer::AddSplit(const CodePointSet& set, SplitBehavior behavior) {
   steps_.push_back({*RegexProgram::Build(node), behavior, false});  // one set always compiles
 }
 
+void PreTokenizer::AddWhitespace() {
+  const CodePointSet word = CodePointSet::WhitespaceStep();
+  CodePointSet taken = word;
+  taken.Add(CodePointSet::WhiteSpace());
+  RegexNode alternate{.kind = RegexNode::Kind::kAlternate, .set = {}, .children = {}};
+  for (const CodePointSet& set : {word, taken.Complement()}) {
+    RegexNode run{.kind = RegexNode::Kind::kRepeat, .set = {}, .children = {}, .min = 1, .max = -1};
+    run.children.push_back({.kind = RegexNode::Kind::kSet, .set = set, .children = {}});
+    alternate.children.push_back(std::move(run));
+  }
+  steps_.push_back({*RegexProgram::Build(alternate), SplitBehavior::kRemoved, true});  // this always compiles
+}
+
 Status PreTokenizer::AddByteLevel(bool add_prefix_space, bool use_regex) {
   if (add_prefix_space) steps_.push_back({nullptr, SplitBehavior::kIsolated, false});
   if (use_regex) FATHOM_CHECK_OK(AddSplit(kGpt2, SplitBehavior::kIsolated, false));

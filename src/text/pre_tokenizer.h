@@ -21,6 +21,8 @@ class PreTokenizer {
   /// Splits by a pattern (see regex.h). Errors: those of SplitRegex::Compile.
   Status AddSplit(std::string_view pattern, SplitBehavior behavior, bool invert);
   void AddSplit(const CodePointSet& set, SplitBehavior behavior);
+  /// Words and runs of other characters; white space is left out.
+  void AddWhitespace();
   /// The step that every chain here ends in: to bytes; with use_regex first split by GPT-2's pattern.
   Status AddByteLevel(bool add_prefix_space, bool use_regex);
   bool byte_level() const { return byte_level_; }

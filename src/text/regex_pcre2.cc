@@ -15,20 +15,27 @@ struct DataFree { void operator()(pcre2_match_data* p) const { pcre2_match_data_
 struct ContextFree { void operator()(pcre2_match_context* p) const { pcre2_match_context_free(p); } };
 struct CompileContextFree { void operator()(pcre2_compile_context* p) const { pcre2_compile_context_free(p); } };
 
-// PCRE2's \s has U+180E, which lost that property in Unicode 6.3, and its \h is horizontal space where Ruby's is a
-// hexadecimal digit; both are spelled out. (\S inside a class keeps PCRE2's meaning.)
+// PCRE2's \s has U+180E, which lost that property in Unicode 6.3; its \w lacks marks; its \h is horizontal space where
+// Ruby's is a hexadecimal digit. These are spelled out. (\S and \W inside a class, and \b, keep PCRE2's meaning.)
 std::string Translate(std::string_view pattern) {
   static constexpr std::string_view kSpace =
       "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
+  static constexpr std::string_view kWord =
+      "\\p{L}\\p{M}\\p{Nl}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"
+      "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
   std::string out;
   bool in_class = false;
+  const auto set = [&](std::string_view members, bool negative = false) {
+    if (in_class) out += members;
+    else out.append(negative ? "[^" : "[").append(members).append("]");
+  };
   for (size_t i = 0; i < pattern.size(); ++i) {
     const char c = pattern[i];
     if (c == '\\' && i + 1 < pattern.size()) {
       const char kind = pattern[++i];
-      if (kind == 's') out += in_class ? std::string(kSpace) : "[" + std::string(kSpace) + "]";
-      else if (kind == 'S' && !in_class) out += "[^" + std::string(kSpace) + "]";
-      else if (kind == 'h') out += in_class ? "0-9a-fA-F" : "[0-9a-fA-F]";
+      if (kind == 's' || (kind == 'S' && !in_class)) set(kSpace, kind == 'S');
+      else if (kind == 'w' || (kind == 'W' && !in_class)) set(kWord, kind == 'W');
+      else if (kind == 'h') set("0-9a-fA-F");
       else out += {c, kind};
       continue;
     }

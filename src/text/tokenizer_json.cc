@@ -273,7 +273,7 @@ Status ReadPreTokenizer(const Json& node, const std::string& where, PreTokenizer
     return {};
   }
   if (type == "WhitespaceSplit") return out.AddSplit(CodePointSet::WhiteSpace(), SplitBehavior::kRemoved), Status();
-  if (type == "Whitespace") return named(out.AddSplit(R"(\w+|[^\w\s]+)", SplitBehavior::kRemoved, true), "type");
+  if (type == "Whitespace") return out.AddWhitespace(), Status();
   if (type == "ByteLevel") {
     FATHOM_TRY(const bool prefix, Bool(node, "add_prefix_space", where, true));
     FATHOM_TRY(const bool use_regex, Bool(node, "use_regex", where, true));

@@ -140,12 +140,15 @@ std::string Normalize(std::string_view text, NormalForm form) {
     else out.append(text.substr(begin, end - begin));
     std::free(mapped);
   };
+  // Characters that the authors' normalisers do not know stay as they are too: they neither decompose nor move nor
+  // compose, so that the text falls apart at them.
+  static const FastSet* const kInert = new FastSet(FromRanges(kNotNormalized));
   while (i < text.size()) {
     const Utf8Char c = DecodeUtf8(text, i);
-    if (!c.ok) {
+    if (!c.ok || kInert->Contains(c.code_point)) {
       flush(i);
-      out += text[i];
-      begin = i + 1;
+      out += text.substr(i, c.length);
+      begin = i + c.length;
     }
     i += c.length;
   }
@@ -264,6 +267,7 @@ CodePointSet CodePointSet::WhiteSpace() {
 }
 CodePointSet CodePointSet::Word() { return FromRanges(kWord); }
 CodePointSet CodePointSet::NumericStep() { return FromRanges(kDigitsStep); }
+CodePointSet CodePointSet::WhitespaceStep() { return FromRanges(kWhitespaceStep); }
 CodePointSet CodePointSet::PunctuationStep() { return FromRanges(kPunctuationStep); }
 
 FastSet::FastSet(const CodePointSet& set) : page_index_((kMaxCodePoint >> 8) + 1, 0), pages_(2) {

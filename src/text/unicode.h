@@ -2,8 +2,8 @@
 //
 // General categories and scripts are Unicode 16.0, the version of the regular-expression engine that the published
 // tokenizer.json files were made and tested with (see gen_unicode_data.py); the C library's and PCRE2's tables are
-// older on Debian 12, so they are not asked. Composition is utf8proc's (Unicode 15), which can differ only for
-// characters that were unassigned then. Everything here is immutable after construction and thread-safe.
+// older on Debian 12, so they are not asked. Normal forms are utf8proc's, less the characters that the normalisers of those
+// files' authors do not know (their tables are of Unicode 9). Everything here is immutable after construction and thread-safe.
 #pragma once
 
 #include <array>
@@ -65,6 +65,7 @@ class CodePointSet {
   static CodePointSet WhiteSpace();        // \s
   static CodePointSet Word();              // \w
   static CodePointSet NumericStep();       // what the "Digits" pre-tokeniser calls a digit
+  static CodePointSet WhitespaceStep();    // what the "Whitespace" pre-tokeniser calls part of a word
   static CodePointSet PunctuationStep();   // what the "Punctuation" pre-tokeniser takes
 
  private:
