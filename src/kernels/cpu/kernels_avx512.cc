@@ -44,13 +44,15 @@ int64_t Bf16Peak(int64_t rounds, float* sink) {
   constexpr int kChains = 12;
   __m512 sum[kChains];
   const __m512bh w = (__m512bh)_mm512_set1_epi32(0x3f803f80), x = (__m512bh)_mm512_set1_epi32(0x3f003f00);
-  for (__m512& s : sum) s = _mm512_set1_ps(*sink);
+  FATHOM_UNROLL
+  for (int i = 0; i < kChains; ++i) sum[i] = _mm512_set1_ps(*sink);
   for (int64_t r = 0; r < rounds; ++r) {
     FATHOM_UNROLL
     for (int i = 0; i < kChains; ++i) sum[i] = _mm512_dpbf16_ps(sum[i], w, x);
     FATHOM_UNROLL
     for (int i = 0; i < kChains; ++i) asm volatile("" : FATHOM_VEC_ASM(sum[i]));
   }
+  FATHOM_UNROLL
   for (int i = 1; i < kChains; ++i) sum[0] = _mm512_add_ps(sum[0], sum[i]);
   *sink = _mm512_cvtss_f32(sum[0]);
   return rounds * kChains * 32 * 2;

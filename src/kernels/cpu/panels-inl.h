@@ -398,18 +398,24 @@ uint64_t ReadStream(const std::byte* data, int64_t bytes) {
   return static_cast<uint64_t>(Vec::ReduceAdd(Vec::Xor(Vec::Xor(a, b), Vec::Xor(c, d))));
 }
 
-constexpr int kPeakChains = kTileRows * kTileCols;
+constexpr int kPeakChains = 12;  // enough to hide the latency of any of them; every loop over them is unrolled
 
 int64_t Int8Peak(int64_t rounds, int32_t* sink) {
   Vec::I sum[kPeakChains];
-  const Vec::I w = Vec::Set(static_cast<uint32_t>(*sink) | 0x01010101u), x = Vec::Set(0x01ff01ff);
-  for (Vec::I& s : sum) s = Vec::ZeroI();
+  Vec::I w = Vec::Set(static_cast<uint32_t>(*sink) | 0x01010101u);
+  const Vec::I x = Vec::Set(0x01ff01ff);
+  FATHOM_UNROLL
+  for (int i = 0; i < kPeakChains; ++i) sum[i] = Vec::ZeroI();
   for (int64_t r = 0; r < rounds; ++r) {
     FATHOM_UNROLL
-    for (int i = 0; i < kPeakChains; ++i) sum[i] = Vec::template Dot<Vec::kSignedWeights<8>>(sum[i], w, x);
+    for (int i = 0; i < kPeakChains; ++i) {
+      asm volatile("" : FATHOM_VEC_ASM(w));  // a new operand every time, as far as the compiler knows
+      sum[i] = Vec::template Dot<Vec::kSignedWeights<8>>(sum[i], w, x);
+    }
     FATHOM_UNROLL
     for (int i = 0; i < kPeakChains; ++i) asm volatile("" : FATHOM_VEC_ASM(sum[i]));
   }
+  FATHOM_UNROLL
   for (int i = 1; i < kPeakChains; ++i) sum[0] = Vec::Add(sum[0], sum[i]);
   *sink = Vec::ReduceAdd(sum[0]);
   return rounds * kPeakChains * kLanes * 4 * 2;
@@ -418,13 +424,15 @@ int64_t Int8Peak(int64_t rounds, int32_t* sink) {
 int64_t F32Peak(int64_t rounds, float* sink) {
   Vec::F sum[kPeakChains];
   const Vec::F w = Vec::SetF(*sink), x = Vec::SetF(0.5f);
-  for (Vec::F& s : sum) s = Vec::ZeroF();
+  FATHOM_UNROLL
+  for (int i = 0; i < kPeakChains; ++i) sum[i] = Vec::ZeroF();
   for (int64_t r = 0; r < rounds; ++r) {
     FATHOM_UNROLL
     for (int i = 0; i < kPeakChains; ++i) sum[i] = Vec::Fma(w, x, sum[i]);
     FATHOM_UNROLL
     for (int i = 0; i < kPeakChains; ++i) asm volatile("" : FATHOM_VEC_ASM(sum[i]));
   }
+  FATHOM_UNROLL
   for (int i = 1; i < kPeakChains; ++i) sum[0] = Vec::AddF(sum[0], sum[i]);
   alignas(64) float lanes[kLanes];
   Vec::StoreF(lanes, sum[0]);

@@ -1,0 +1,89 @@
+#include "kernels/ceilings.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace fathom {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Seconds(Clock::time_point from) { return std::chrono::duration<double>(Clock::now() - from).count(); }
+
+// Rounds shorter than the kernel's time slices: on a busy machine some of them run undisturbed.
+constexpr int kRounds = 60;
+constexpr double kRoundSeconds = 0.002;
+constexpr int kReadRounds = 5;
+
+/// Best rate of all threads together; work(thread, amount) returns the operations done.
+template <typename Work>
+double Best(ThreadPool& pool, Work work) {
+  int64_t amount = 1 << 12;
+  double best = 0;
+  for (int round = 0; round < kRounds;) {
+    std::atomic<int64_t> done{0};
+    const auto start = Clock::now();
+    pool.Run([&](int thread) { done += work(thread, amount); });
+    const double seconds = Seconds(start);
+    if (seconds < kRoundSeconds / 2) {  // still finding the amount; the processor warms up meanwhile
+      amount *= 2;
+      continue;
+    }
+    best = std::max(best, static_cast<double>(done.load()) / seconds);
+    ++round;
+  }
+  return best;
+}
+
+}  // namespace
+
+Result<double> MeasureReadBandwidth(ThreadPool& pool, int64_t bytes) {
+  const int64_t share = bytes / pool.size() / 4096 * 4096;
+  if (share <= 0) return Fail(ErrorCode::kInvalidArgument, "bandwidth needs at least {} bytes", pool.size() * 4096);
+  FATHOM_TRY(AlignedBuffer buffer, AlignedBuffer::Allocate(static_cast<size_t>(share * pool.size())));
+  const KernelTable& kernels = ActiveKernels();
+  std::byte* const data = buffer.data();
+  // Written first, so that every page has memory of its own.
+  pool.Run([&](int thread) {
+    for (int64_t i = 0; i < share; i += 4096) data[thread * share + i] = std::byte{1};
+  });
+  std::atomic<uint64_t> sum{0};
+  double best = 0;
+  for (int round = 0; round < kReadRounds; ++round) {
+    const auto start = Clock::now();
+    pool.Run([&](int thread) { sum += kernels.read_stream(data + thread * share, share); });
+    best = std::max(best, static_cast<double>(share * pool.size()) / Seconds(start));
+  }
+  static std::atomic<uint64_t> keep;
+  keep.store(sum.load(), std::memory_order_relaxed);
+  return best;
+}
+
+double MeasureInt8Peak(ThreadPool& pool) {
+  return Best(pool, [](int, int64_t amount) {
+    int32_t sink = 1;
+    return ActiveKernels().int8_peak(amount, &sink);
+  });
+}
+
+double MeasureF32Peak(ThreadPool& pool) {
+  return Best(pool, [](int, int64_t amount) {
+    float sink = 1;
+    return ActiveKernels().f32_peak(amount, &sink);
+  });
+}
+
+double MeasureBf16Peak(ThreadPool& pool) {
+  if (ActiveKernels().bf16_peak == nullptr) return 0;
+  return Best(pool, [](int, int64_t amount) {
+    float sink = 1;
+    return ActiveKernels().bf16_peak(amount, &sink);
+  });
+}
+
+}  // namespace fathom
