@@ -220,6 +220,7 @@ Result<ModelConfig> ConfigFromGguf(const GgufFile& file, const GgufTensorFacts& 
   } else if (*architecture == "llama") {
     config.family = ArchFamily::kLlama;
     config.rope.layout = RopeLayout::kInterleaved;  // the converter permutes Q and K for it
+    config.attention_bias = facts.has_attention_bias;
   } else if (*architecture == "qwen2") {
     config.family = ArchFamily::kQwen2;
     config.rope.layout = RopeLayout::kHalfSplit;

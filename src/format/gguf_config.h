@@ -11,7 +11,8 @@ namespace fathom {
 /// What the configuration needs to know of the tensors, which may lie in several files.
 struct GgufTensorFacts {
   bool has_output = false;             // output.weight: embeddings are not tied
-  bool has_correction_bias = false;    // some blk.N.exp_probs_b.bias
+  bool has_correction_bias = false;    // some blk.N.exp_probs_b.bias (or, in some files, without ".bias")
+  bool has_attention_bias = false;     // some blk.N.attn_q.bias
   int64_t embedding_rows = 0;          // of token_embd.weight; 0 when absent
   std::vector<float> rope_freqs = {};  // rope_freqs.weight; empty when absent
 };

@@ -151,10 +151,9 @@ Result<GgufTensorFacts> GgufModel::Facts() const {
     facts.embedding_rows = table->shape[0];
   }
   for (const TensorInfo& tensor : tensors_) {
-    if (tensor.name.ends_with(".exp_probs_b.bias")) {
-      facts.has_correction_bias = true;
-      break;
-    }
+    const std::string_view name = tensor.name;
+    facts.has_correction_bias |= name.ends_with(".exp_probs_b.bias") || name.ends_with(".exp_probs_b");
+    facts.has_attention_bias |= name.ends_with(".attn_q.bias");
   }
   if (const TensorInfo* freqs = Find("rope_freqs.weight")) {
     constexpr int64_t kMost = 1 << 16;
