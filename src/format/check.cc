@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "format/gguf.h"  // PrintableName
+#include "io/env.h"
 
 namespace fathom {
 namespace {
@@ -162,8 +163,13 @@ void Checker::NeedExperts(int layer) {
 void Checker::Scan(const CheckOptions& options) {
   const int64_t total = model_.tensor_bytes();
   int64_t done = 0;
-  for (const TensorInfo& tensor : model_.tensors()) {
+  const auto tensors = model_.tensors();
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const TensorInfo& tensor = tensors[i];
     if (full()) return;
+    // The disk works on the next tensor while this one is looked at.
+    if (i == 0) model_.Advise(tensor, MapAdvice::kWillNeed);
+    if (i + 1 < tensors.size()) model_.Advise(tensors[i + 1], MapAdvice::kWillNeed);
     if (options.progress && !options.progress(done, total)) return;
     if (const int64_t at = FindNonFinite(tensor); at >= 0) {
       Problem(fmt::format("tensor {} holds a value that is not finite, at element {}: the file is damaged",

@@ -34,6 +34,14 @@ class GgufModel : public ModelFile {
     return out;
   }
 
+  void Advise(const TensorInfo& tensor, MapAdvice advice) const override {
+    (void)parts_[static_cast<size_t>(tensor.file)].mapped->Advise(tensor.offset, tensor.bytes, advice);
+  }
+  Status CheckUnchanged() const override {
+    for (const auto& part : parts_) FATHOM_CHECK_OK(part.mapped->CheckUnchanged());
+    return {};
+  }
+
   Status Load(Env& env, const std::string& path);
 
  private:

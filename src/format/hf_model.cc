@@ -105,6 +105,14 @@ class HuggingFaceModel : public ModelFile {
     return out;
   }
 
+  void Advise(const TensorInfo& tensor, MapAdvice advice) const override {
+    (void)mapped_[static_cast<size_t>(tensor.file)]->Advise(tensor.offset, tensor.bytes, advice);
+  }
+  Status CheckUnchanged() const override {
+    for (const auto& file : mapped_) FATHOM_CHECK_OK(file->CheckUnchanged());
+    return {};
+  }
+
   Status Load(Env& env, const std::string& directory);
 
  private:

@@ -19,6 +19,7 @@
 namespace fathom {
 
 class Env;  // io/env.h
+enum class MapAdvice;  // io/env.h
 
 enum class ModelFormat { kGguf, kHuggingFace };
 
@@ -69,6 +70,11 @@ class ModelFile {
   virtual std::span<const std::string> files() const = 0;
   /// Printable metadata, for `inspect`: key and shortened value, in file order.
   virtual std::vector<std::pair<std::string, std::string>> Metadata() const = 0;
+
+  /// What the kernel should do about a tensor's pages (read ahead, populate, …). Only a hint: nothing is reported.
+  virtual void Advise(const TensorInfo& tensor, MapAdvice advice) const { (void)tensor, (void)advice; }
+  /// kCorrupt when a file shrank since it was opened: its missing pages would end the program when touched.
+  virtual Status CheckUnchanged() const { return {}; }
 
   int64_t tensor_bytes() const {
     int64_t sum = 0;

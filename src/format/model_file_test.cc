@@ -80,6 +80,18 @@ TEST_F(ModelFileTest, OpensAGguf) {
   EXPECT_EQ(metadata[0], (std::pair<std::string, std::string>("general.architecture", "\"llama\"")));
 }
 
+TEST_F(ModelFileTest, AShrunkFileIsNoticedAndAdviceIsTaken) {
+  const std::string path = Put("tiny.gguf", TinyLlamaMetadata().NextF32("token_embd.weight", {8, 3}).Build());
+  auto model = ModelFile::Open(path);
+  ASSERT_TRUE(model) << model.error().message;
+  for (const TensorInfo& tensor : (*model)->tensors()) (*model)->Advise(tensor, MapAdvice::kPopulate);
+  EXPECT_TRUE((*model)->CheckUnchanged());
+  std::filesystem::resize_file(path, 100);
+  const Status status = (*model)->CheckUnchanged();
+  ASSERT_FALSE(status);
+  EXPECT_THAT(status.error().message, HasSubstr("tiny.gguf: the file shrank"));
+}
+
 TEST_F(ModelFileTest, ErrorsNameTheFile) {
   EXPECT_EQ(ModelFile::Open("").error().code, ErrorCode::kInvalidArgument);
   const auto missing = ModelFile::Open(dir_ + "/absent.gguf");

@@ -26,7 +26,8 @@ enum class MapAdvice {
   kNormal,      // default read-ahead
   kRandom,      // none: for weights read by expert, where read-ahead fetches mostly unwanted bytes
   kSequential,  // aggressive, pages dropped soon after
-  kWillNeed,    // start reading now
+  kWillNeed,    // start reading now, without waiting
+  kPopulate,    // read now and map the pages; returns when all are there (where the kernel can, else as kWillNeed)
 };
 
 struct MapOptions {

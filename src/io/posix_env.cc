@@ -93,6 +93,12 @@ int ToMadvise(MapAdvice advice) {
       return MADV_SEQUENTIAL;
     case MapAdvice::kWillNeed:
       return MADV_WILLNEED;
+    case MapAdvice::kPopulate:
+#ifdef MADV_POPULATE_READ
+      return MADV_POPULATE_READ;
+#else
+      return MADV_WILLNEED;
+#endif
   }
   return MADV_NORMAL;
 }
@@ -161,11 +167,12 @@ class PosixEnv : public Env {
     auto advise = [path, base](int64_t offset, int64_t bytes, MapAdvice advice) -> Status {
       const int64_t page = ::sysconf(_SC_PAGESIZE);
       const int64_t begin = offset / page * page;
-      if (::madvise(static_cast<std::byte*>(base) + begin, static_cast<size_t>(offset + bytes - begin),
-                    ToMadvise(advice)) != 0) {
-        return SystemError(path, "madvise", errno);
-      }
-      return {};
+      std::byte* from = static_cast<std::byte*>(base) + begin;
+      const auto length = static_cast<size_t>(offset + bytes - begin);
+      if (::madvise(from, length, ToMadvise(advice)) == 0) return {};
+      // Kernels before 5.14 do not know MADV_POPULATE_READ.
+      if (errno == EINVAL && advice == MapAdvice::kPopulate && ::madvise(from, length, MADV_WILLNEED) == 0) return {};
+      return SystemError(path, "madvise", errno);
     };
     auto mapped = std::make_unique<MappedFile>(path, std::span(static_cast<const std::byte*>(base), size),
                                                [base, size] { ::munmap(base, size); }, probe, advise);
