@@ -16,7 +16,8 @@ bool HasLetter(std::string_view text) {
 bool InBars(std::string_view text, std::string_view bar) {
   if (text.size() < 2 * bar.size() + 3 || text.front() != '<' || text.back() != '>') return false;
   text = text.substr(1, text.size() - 2);
-  return text.starts_with(bar) && text.ends_with(bar) && HasLetter(text.substr(bar.size(), text.size() - 2 * bar.size()));
+  return text.starts_with(bar) && text.ends_with(bar) &&
+         HasLetter(text.substr(bar.size(), text.size() - 2 * bar.size()));
 }
 
 }  // namespace

@@ -3,10 +3,10 @@
 //
 // Two engines behind one interface. The patterns of all known tokenisers are alternations of runs of character
 // classes; they are compiled to a small backtracking program over precomputed sets, which needs no property look-ups,
-// skips what cannot begin a match, and does not go quadratic on long runs. Everything else (lazy or possessive groups,
-// look-behind over more than a class, back-references, …) goes to PCRE2 with JIT and match limits. Both treat a byte that is not
-// UTF-8 as U+FFFD of length one. Immutable after Compile() and thread-safe. A search that exceeds its step budget
-// (a pattern made to explode) ends: the rest of the text counts as without matches.
+// skips what cannot begin a match, and does not go quadratic on long runs. Everything else (lazy quantifiers,
+// look-behind, back-references, …) goes to PCRE2 with JIT and match limits. Both treat a byte that is not UTF-8 as
+// U+FFFD of length one. Immutable after Compile() and thread-safe. A search that exceeds its step budget (a pattern
+// made to explode) ends: the rest of the text counts as without matches.
 #pragma once
 
 #include <cstdint>

@@ -25,7 +25,8 @@ ReasoningParser::Piece ReasoningParser::Push(std::string_view text) {
   pending_ += text;
   if (!inside_ && !started_) {
     // Nothing but white space so far: a think block may still open here.
-    const size_t begin = static_cast<size_t>(std::find_if_not(pending_.begin(), pending_.end(), IsSpace) - pending_.begin());
+    const auto first = std::find_if_not(pending_.begin(), pending_.end(), IsSpace);
+    const auto begin = static_cast<size_t>(first - pending_.begin());
     const std::string_view rest = std::string_view(pending_).substr(begin);
     if (rest.starts_with(kThink)) {
       pending_.erase(0, begin + kThink.size());

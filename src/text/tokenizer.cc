@@ -86,7 +86,8 @@ void BpeTokenizer::EncodePlain(std::string_view text, std::vector<TokenId>& out)
 void BpeTokenizer::Encode(std::string_view text, TextTrust trust, std::vector<TokenId>& out) const {
   const auto push = [&](TokenId id) { out.push_back(id); };
   const auto after_normalizer = [&](std::string_view part) {
-    parts_.added.Split(part, /*normalized=*/true, trust, [&](std::string_view plain) { EncodePlain(plain, out); }, push);
+    const auto plain = [&](std::string_view text_between) { EncodePlain(text_between, out); };
+    parts_.added.Split(part, /*normalized=*/true, trust, plain, push);
   };
   parts_.added.Split(text, /*normalized=*/false, trust, [&](std::string_view part) {
     if (parts_.normal_forms.empty()) after_normalizer(part);

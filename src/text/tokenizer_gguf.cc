@@ -51,7 +51,8 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizerGguf(const TokenizerSpec& spec) 
     const TokenClass token_class = ClassifyToken(text, type == kControlType || type == kUnknown);
     Status status;
     // A mark that an old file calls normal is still a mark.
-    if (type == kControlType || type == kUserDefined || type == kUnknown || (type != kUnused && token_class != TokenClass::kPlain)) {
+    const bool is_mark = type != kUnused && token_class != TokenClass::kPlain;
+    if (type == kControlType || type == kUserDefined || type == kUnknown || is_mark) {
       status = AddAddedToken({.text = text, .id = id, .token_class = token_class}, parts);
     } else {
       bytes.clear();

@@ -1,170 +1,16 @@
 // From Hugging Face files (tokenizer.json, tokenizer_config.json, generation_config.json) to a Tokenizer.
-//
-// The vocabulary and the merges are nearly all of a tokenizer.json and are taken straight from the parser's events; the
-// rest, which is small, becomes a JSON document that is then checked field by field.
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "text/bpe_tokenizer.h"
+#include "text/tokenizer_json_reader.h"
 
 namespace fathom {
 namespace {
 
 using Json = nlohmann::json;
-constexpr size_t kMaxDepth = 64;
-
-struct Strings {  // many short strings in one block
-  std::string arena;
-  std::vector<uint32_t> ends;
-  void Add(std::string_view text) {
-    arena += text;
-    ends.push_back(static_cast<uint32_t>(arena.size()));
-  }
-  size_t size() const { return ends.size(); }
-  std::string_view operator[](size_t i) const {
-    const uint32_t begin = i == 0 ? 0 : ends[i - 1];
-    return std::string_view(arena).substr(begin, ends[i] - begin);
-  }
-};
-
-/// Takes the parser's events: model.vocab and model.merges to lists, all else to a document.
-class Reader final : public nlohmann::json_sax<Json> {
- public:
-  Json document;
-  Strings vocab;               // keys
-  std::vector<int64_t> ids;    // beside vocab
-  Strings merges;              // "a b", or a and b one after the other with merge_pairs
-  bool has_vocab = false, has_merges = false, merge_pairs = false;
-  std::string error;
-  ErrorCode code = ErrorCode::kCorrupt;
-
-  bool null() override { return Value(nullptr); }
-  bool boolean(bool value) override { return Value(value); }
-  bool number_integer(number_integer_t value) override {
-    return in_ == In::kVocab ? Bad(fmt::format("model.vocab[\"{}\"]: token id {} is negative", last_key_, value))
-                             : Value(value);
-  }
-  bool number_unsigned(number_unsigned_t value) override {
-    if (in_ != In::kVocab) return Value(value);
-    ids.push_back(static_cast<int64_t>(std::min<number_unsigned_t>(value, INT64_MAX)));
-    return true;
-  }
-  bool number_float(number_float_t value, const string_t&) override { return Value(value); }
-  bool string(string_t& value) override {
-    if (in_ == In::kMerges && depth_ == (merge_pairs ? 4u : 3u)) {
-      if (merges.arena.size() + value.size() > UINT32_MAX) return Bad("model.merges: too long");
-      merges.Add(value);
-      ++pair_size_;
-      return true;
-    }
-    return Value(value);
-  }
-  bool binary(binary_t&) override { return Bad("binary data"); }
-
-  bool start_object(size_t) override {
-    if (!Open()) return false;
-    if (in_ != In::kDocument) return Bad(fmt::format("{}: an object where a value belongs", Where()));
-    if (depth_ == 3 && section_ == "model" && last_key_ == "vocab") {
-      if (has_vocab) return Bad("model.vocab: appears twice");
-      has_vocab = true;
-      in_ = In::kVocab;
-      return true;
-    }
-    return Begin(Json::object());
-  }
-  bool key(string_t& value) override {
-    if (in_ == In::kVocab) {
-      if (vocab.arena.size() + value.size() > UINT32_MAX) return Bad("model.vocab: too long");
-      vocab.Add(value);
-    } else if (depth_ == 1) {
-      section_ = value;
-    }
-    last_key_ = value;
-    return true;
-  }
-  bool end_object() override {
-    if (in_ == In::kVocab) in_ = In::kDocument;
-    else stack_.pop_back();
-    --depth_;
-    return true;
-  }
-  bool start_array(size_t) override {
-    if (!Open()) return false;
-    if (in_ == In::kVocab) return Bad(fmt::format("{}: an array where a token id belongs", Where()));
-    if (in_ == In::kMerges) {
-      if (depth_ != 4 || (merges.size() > 0 && !merge_pairs)) return Bad(fmt::format("{}: malformed", Where()));
-      merge_pairs = true;
-      pair_size_ = 0;
-      return true;
-    }
-    if (depth_ == 3 && section_ == "model" && last_key_ == "merges") {
-      if (has_merges) return Bad("model.merges: appears twice");
-      has_merges = true;
-      in_ = In::kMerges;
-      return true;
-    }
-    return Begin(Json::array());
-  }
-  bool end_array() override {
-    if (in_ == In::kMerges) {
-      if (depth_ == 4 && pair_size_ != 2) return Bad(fmt::format("{}: not a pair of tokens", Where()));
-      if (depth_ == 3) in_ = In::kDocument;
-    } else {
-      stack_.pop_back();
-    }
-    --depth_;
-    return true;
-  }
-  bool parse_error(size_t position, const std::string&, const Json::exception&) override {
-    if (error.empty()) error = fmt::format("not valid JSON at byte {}", position);
-    return false;
-  }
-
- private:
-  enum class In { kDocument, kVocab, kMerges };
-
-  std::string Where() const {
-    if (in_ == In::kVocab) return fmt::format("model.vocab[\"{}\"]", last_key_.substr(0, 64));
-    if (in_ == In::kMerges) return fmt::format("model.merges[{}]", merge_pairs ? merges.size() / 2 : merges.size());
-    return section_;
-  }
-  bool Bad(std::string message) {
-    if (error.empty()) error = std::move(message);
-    return false;
-  }
-  bool Open() {
-    // Counted when entered: the document's own braces are depth 1, model's 2, model.vocab's 3.
-    if (++depth_ > kMaxDepth) return Bad(fmt::format("{}: nested more than {} deep", section_, kMaxDepth));
-    return true;
-  }
-  template <typename T>
-  bool Value(T&& value) {
-    if (in_ != In::kDocument) {
-      return Bad(fmt::format("{}: {}", Where(), in_ == In::kVocab ? "the token id is not an integer"
-                                                                  : "not a merge"));
-    }
-    Place(Json(std::forward<T>(value)));
-    return true;
-  }
-  bool Begin(Json value) {
-    stack_.push_back(Place(std::move(value)));
-    return true;
-  }
-  Json* Place(Json value) {
-    if (stack_.empty()) return document = std::move(value), &document;
-    Json& top = *stack_.back();
-    if (top.is_array()) return top.push_back(std::move(value)), &top.back();
-    return &(top[last_key_] = std::move(value));
-  }
-
-  In in_ = In::kDocument;
-  size_t depth_ = 0;
-  size_t pair_size_ = 0;
-  std::string section_, last_key_;
-  std::vector<Json*> stack_;
-};
 
 // ---- Fields ----
 
@@ -370,14 +216,15 @@ Result<std::vector<Listed>> ReadAddedTokens(const Json& document, const Json& co
   return out;
 }
 
-Status FillVocabulary(const Reader& reader, std::vector<Listed>& added, BpeTokenizer::Parts& parts) {
+Status FillVocabulary(const TokenizerJsonReader& reader, std::vector<Listed>& added, BpeTokenizer::Parts& parts) {
   Vocabulary& vocabulary = *parts.vocabulary;
   int64_t max_id = -1;
   size_t worst = 0;
   for (size_t i = 0; i < reader.ids.size(); ++i) {
     if (reader.ids[i] > max_id) max_id = reader.ids[i], worst = i;
   }
-  std::string where = reader.ids.empty() ? "model.vocab" : fmt::format("model.vocab[\"{}\"]", reader.vocab[worst].substr(0, 64));
+  std::string where = "model.vocab";
+  if (!reader.ids.empty()) where += fmt::format("[\"{}\"]", reader.vocab[worst].substr(0, 64));
   for (const Listed& listed : added) {
     if (listed.token.id > max_id) max_id = listed.token.id, where = listed.where + ".id";
   }
@@ -415,7 +262,7 @@ Status FillVocabulary(const Reader& reader, std::vector<Listed>& added, BpeToken
   return {};
 }
 
-Status FillModel(const Reader& reader, const Json& model, BpeTokenizer::Parts& parts) {
+Status FillModel(const TokenizerJsonReader& reader, const Json& model, BpeTokenizer::Parts& parts) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     FATHOM_TRY(const std::string affix, Text(model, key, "model", ""));
     if (!affix.empty()) return Fail(ErrorCode::kUnsupported, "model.{}: \"{}\" is not supported", key, affix);
@@ -462,10 +309,10 @@ Status FillModel(const Reader& reader, const Json& model, BpeTokenizer::Parts& p
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const TokenizerSpec& spec) {
-  Reader reader;
+  TokenizerJsonReader reader;
   Json::sax_parse(spec.tokenizer_json, &reader);
   const auto named = [](std::unexpected<Error> error) { return Prefix(error.error(), "tokenizer.json"); };
-  if (!reader.error.empty()) return named(Fail(reader.code, "{}", reader.error));
+  if (!reader.error.empty()) return named(Fail(ErrorCode::kCorrupt, "{}", reader.error));
   if (!reader.document.is_object()) return named(Fail(ErrorCode::kCorrupt, "not a JSON object"));
   FATHOM_TRY(const Json config, ParseCompanion(spec.tokenizer_config_json, "tokenizer_config.json"));
   FATHOM_TRY(const Json generation, ParseCompanion(spec.generation_config_json, "generation_config.json"));
@@ -475,7 +322,7 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const TokenizerSpec& spec) 
     if (model == nullptr || !model->is_object()) return Fail(ErrorCode::kCorrupt, "model: missing");
     FATHOM_TRY(const std::string type, Text(*model, "type", "model", "BPE"));
     if (type != "BPE") return Fail(ErrorCode::kUnsupported, "model.type: \"{}\" is not supported (only BPE)", type);
-    if (!reader.has_vocab || reader.vocab.size() == 0) return Fail(ErrorCode::kCorrupt, "model.vocab: missing or empty");
+    if (!reader.has_vocab || reader.ids.empty()) return Fail(ErrorCode::kCorrupt, "model.vocab: missing or empty");
     if (!reader.has_merges) return Fail(ErrorCode::kCorrupt, "model.merges: missing");
     if (const Json* node = Member(reader.document, "normalizer")) {
       FATHOM_CHECK_OK(ReadNormalizer(*node, "normalizer", parts.normal_forms));

@@ -96,7 +96,8 @@ size_t SanitizeUtf8(std::string_view text, bool at_end, std::string& out) {
     uint8_t low = 0x80, high = 0xBF;
     if (lead >= 0xC2 && lead <= 0xDF) need = 2;
     else if ((lead & 0xF0) == 0xE0) need = 3, low = lead == 0xE0 ? 0xA0 : 0x80, high = lead == 0xED ? 0x9F : 0xBF;
-    else if (lead >= 0xF0 && lead <= 0xF4) need = 4, low = lead == 0xF0 ? 0x90 : 0x80, high = lead == 0xF4 ? 0x8F : 0xBF;
+    else if (lead >= 0xF0 && lead <= 0xF4)
+      need = 4, low = lead == 0xF0 ? 0x90 : 0x80, high = lead == 0xF4 ? 0x8F : 0xBF;
     int have = need == 0 ? 0 : 1;
     while (have > 0 && have < need && i + have < text.size()) {
       const auto byte = static_cast<uint8_t>(text[i + have]);
@@ -162,8 +163,8 @@ const std::vector<CodePointSet::Range>& CodePointSet::ranges() const {
     std::sort(ranges_.begin(), ranges_.end(), [](const Range& a, const Range& b) { return a.first < b.first; });
     std::vector<Range> merged;
     for (const Range& r : ranges_) {
-      if (!merged.empty() && r.first <= merged.back().last + 1) merged.back().last = std::max(merged.back().last, r.last);
-      else merged.push_back(r);
+      if (merged.empty() || r.first > merged.back().last + 1) merged.push_back(r);
+      else merged.back().last = std::max(merged.back().last, r.last);
     }
     ranges_ = std::move(merged);
   }
@@ -261,8 +262,9 @@ bool CodePointSet::FromProperty(std::string_view name, CodePointSet& out) {
 }
 
 CodePointSet CodePointSet::WhiteSpace() {
-  static constexpr uint32_t kRanges[] = {0x09,   0x0D,   0x20,   0x20,   0x85,   0x85,   0xA0,   0xA0,   0x1680, 0x1680,
-                                         0x2000, 0x200A, 0x2028, 0x2029, 0x202F, 0x202F, 0x205F, 0x205F, 0x3000, 0x3000};
+  static constexpr uint32_t kRanges[] = {0x09,   0x0D,   0x20,   0x20,   0x85,   0x85,   0xA0,
+                                         0xA0,   0x1680, 0x1680, 0x2000, 0x200A, 0x2028, 0x2029,
+                                         0x202F, 0x202F, 0x205F, 0x205F, 0x3000, 0x3000};
   return FromRanges(kRanges);
 }
 CodePointSet CodePointSet::Word() { return FromRanges(kWord); }
