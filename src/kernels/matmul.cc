@@ -99,7 +99,8 @@ double CutPieces(std::span<const MatmulJob> jobs, int threads, MatmulWorkspace& 
   return total;
 }
 
-void DoPiece(const KernelTable& kernels, const MatmulJob& job, const void* const* rows, int64_t first, int64_t count) {
+void DoPiece(const KernelTable& kernels, const MatmulJob& job, const void* const* rows, int64_t first, int64_t count,
+             const std::byte* next) {
   PanelArgs args;
   args.w_stride = job.w.row_bytes;
   args.k = job.w.cols;
@@ -119,6 +120,7 @@ void DoPiece(const KernelTable& kernels, const MatmulJob& job, const void* const
     const int64_t end = job.w.scale_inv != nullptr ? std::min(first + count, (row / step + 1) * step) : first + count;
     args.w = reinterpret_cast<const uint8_t*>(job.w.row(row));
     args.n = end - row;
+    args.next = reinterpret_cast<const uint8_t*>(end < first + count ? job.w.row(end) : next);
     args.y = job.y + row;
     if (job.w.scale_inv != nullptr) args.scale_inv = job.w.scale_inv + row / 128 * job.w.scale_cols;
     panel(args);
@@ -164,12 +166,14 @@ void MatmulWith(const KernelTable& kernels, std::span<const MatmulJob> jobs, Mat
   CollectRows(jobs, workspace);
   const double total = CutPieces(jobs, threads, workspace);
   const auto& pieces = workspace.pieces;
-  auto do_piece = [&](const MatmulWorkspace::Piece& piece) {
+  auto do_piece = [&](uint32_t p) {
+    const auto& piece = pieces[p];
+    const auto& next = p + 1 < pieces.size() ? pieces[p + 1] : pieces[0];
     DoPiece(kernels, jobs[piece.job], workspace.rows.data() + workspace.rows_of_job[piece.job], piece.first,
-            piece.count);
+            piece.count, jobs[next.job].w.row(next.first));
   };
   if (threads == 1 || total < kInlineNs || pieces.size() == 1) {
-    for (const auto& piece : pieces) do_piece(piece);
+    for (uint32_t p = 0; p < pieces.size(); ++p) do_piece(p);
     return;
   }
 
@@ -191,9 +195,9 @@ void MatmulWith(const KernelTable& kernels, std::span<const MatmulJob> jobs, Mat
   pool.RunAnyOf([&](int thread) {
     if (thread >= threads) return;
     uint32_t piece;
-    while (runs[thread].TakeFront(&piece)) do_piece(pieces[piece]);
+    while (runs[thread].TakeFront(&piece)) do_piece(piece);
     for (int other = 1; other < threads; ++other) {
-      while (runs[(thread + other) % threads].TakeBack(&piece)) do_piece(pieces[piece]);
+      while (runs[(thread + other) % threads].TakeBack(&piece)) do_piece(piece);
     }
   });
 }

@@ -109,11 +109,16 @@ struct FormatF8 {
   }
 };
 
+template <class Format>
 struct FloatDotSink {
   const float* x;
   Vec::F sum;
+  Prefetcher<kFloatBlock * Format::kBytes, kFloatBlock> prefetch;
   template <int k>
-  FATHOM_INLINE void Put(Vec::F w) { sum = Vec::Fma(w, Vec::SetF(x[k]), sum); }
+  FATHOM_INLINE void Put(Vec::F w) {
+    prefetch.template Step<k>();
+    sum = Vec::Fma(w, Vec::SetF(x[k]), sum);
+  }
 };
 
 struct FloatStoreSink {
@@ -156,27 +161,23 @@ FATHOM_INLINE Vec::F AddBlock(Vec::F out, Vec::F sum, const PanelArgs& a, int64_
 
 template <class Format>
 void OneRowFloat(const PanelArgs& a) {
-  constexpr int64_t kPanelBlockBytes = int64_t{kFloatBlock} * Format::kBytes * kLanes;
-  const uint8_t* const end = a.w + a.n * a.w_stride;
   const int64_t whole = a.k / kFloatBlock * kFloatBlock;
   for (int64_t j = 0; j < a.n; j += kLanes) {
     const Rows rows(a, j);
-    const uint8_t* ahead = a.w + (j + kLanes) * a.w_stride;
     Vec::F out = Vec::ZeroF();
+    FloatDotSink<Format> sink{.prefetch = {Ahead(a, j)}};
     for (int64_t k = 0; k < whole; k += kFloatBlock) {
-      if (ahead < end) {
-        FATHOM_UNROLL
-        for (int64_t line = 0; line < kPanelBlockBytes; line += 64) __builtin_prefetch(ahead + line, 0, 3);
-      }
-      ahead += kPanelBlockBytes;
-      FloatDotSink sink{a.xf[0] + k, Vec::ZeroF()};
+      sink.x = a.xf[0] + k;
+      sink.sum = Vec::ZeroF();
       Format::Unpack(rows.p, k * Format::kBytes, sink);
+      sink.prefetch.NextUnit();
       out = AddBlock<Format>(out, sink.sum, a, k);
     }
     if (whole < a.k) {
       const PaddedRows<Format> padded(rows, whole * Format::kBytes, a.k - whole);
       const PaddedX x(a.xf[0] + whole, a.k - whole);
-      FloatDotSink sink{x.v, Vec::ZeroF()};
+      sink.x = x.v;
+      sink.sum = Vec::ZeroF();
       Format::Unpack(padded.p, 0, sink);
       out = AddBlock<Format>(out, sink.sum, a, whole);
     }

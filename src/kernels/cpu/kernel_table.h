@@ -19,6 +19,7 @@ struct PanelArgs {
   const uint8_t* w = nullptr;  // first weight row of the range
   int64_t w_stride = 0;        // bytes between weight rows
   int64_t n = 0;               // weight rows in the range
+  const uint8_t* next = nullptr;  // what the thread will probably read after the range; only prefetched
   int64_t k = 0;
   const float* scale_inv = nullptr;  // kF8_E4M3: scales of the 128 rows in which the range lies, one per 128 columns
   const ActivationBlock* const* xq = nullptr;  // [m], at the first column used; quantised types

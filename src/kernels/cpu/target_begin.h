@@ -1,6 +1,21 @@
 // Opens a region compiled for the instruction set FATHOM_TARGET (a string literal): everything defined until
 // target_end.h may use it. Set FATHOM_TARGET after all other includes, so that no function of another header is
 // compiled for it. No include guard: once a file.
+#ifndef FATHOM_PREFETCH_L1
+// As assembly, since GCC gathers its builtins at one place of a block, where they arrive as the burst that they must not
+// be.
+#if defined(__x86_64__)
+#define FATHOM_PREFETCH_L1(address) asm volatile("prefetcht0 %a0" : : "p"(address))
+#define FATHOM_PREFETCH_L2(address) asm volatile("prefetcht1 %a0" : : "p"(address))
+#elif defined(__aarch64__)
+#define FATHOM_PREFETCH_L1(address) asm volatile("prfm pldl1keep, %a0" : : "p"(address))
+#define FATHOM_PREFETCH_L2(address) asm volatile("prfm pldl2keep, %a0" : : "p"(address))
+#else
+#define FATHOM_PREFETCH_L1(address) __builtin_prefetch(address, 0, 3)
+#define FATHOM_PREFETCH_L2(address) __builtin_prefetch(address, 0, 2)
+#endif
+#endif
+
 #define FATHOM_INLINE inline __attribute__((always_inline))
 #define FATHOM_PRAGMA(text) _Pragma(#text)
 #define FATHOM_PRAGMA_OF(text) FATHOM_PRAGMA(text)
