@@ -7,6 +7,7 @@
 
 #include "format/gguf.h"
 #include "format/gguf_config.h"
+#include "format/printable.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace fathom;
@@ -26,7 +27,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   GgufTensorFacts facts;
   for (const GgufTensor& tensor : file->tensors()) {
-    for (std::byte b : bytes.subspan(tensor.offset, static_cast<size_t>(tensor.bytes))) sum += std::to_integer<size_t>(b);
+    for (std::byte b : bytes.subspan(tensor.offset, static_cast<size_t>(tensor.bytes)))
+      sum += std::to_integer<size_t>(b);
     if (tensor.name == "token_embd.weight") facts.embedding_rows = tensor.shape.front();
     if (tensor.name == "output.weight") facts.has_output = true;
   }

@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   size_t sum = 0, covered = 0;
   for (const auto& tensor : file->tensors) {
-    for (std::byte b : bytes.subspan(tensor.offset, static_cast<size_t>(tensor.bytes))) sum += std::to_integer<size_t>(b);
+    for (std::byte b : bytes.subspan(tensor.offset, static_cast<size_t>(tensor.bytes)))
+      sum += std::to_integer<size_t>(b);
     covered += static_cast<size_t>(tensor.bytes);
   }
   if (covered > size) std::abort();  // overlap

@@ -4,7 +4,7 @@
 
 #include <unordered_set>
 
-#include "format/gguf.h"  // PrintableName
+#include "format/printable.h"
 #include "io/env.h"
 
 namespace fathom {
@@ -34,7 +34,9 @@ class Checker {
 
   void Need(const std::string& name, std::vector<int64_t> shape, bool is_matrix);
   void Matrix(const std::string& name, int64_t rows, int64_t cols) { Need(name, {rows, cols}, true); }
-  void Stack(const std::string& name, int64_t count, int64_t rows, int64_t cols) { Need(name, {count, rows, cols}, true); }
+  void Stack(const std::string& name, int64_t count, int64_t rows, int64_t cols) {
+    Need(name, {count, rows, cols}, true);
+  }
   void Vector(const std::string& name, int64_t size) { Need(name, {size}, false); }
   void NeedMla(int layer);
   void NeedGqa(int layer);
@@ -58,8 +60,8 @@ void Checker::Need(const std::string& name, std::vector<int64_t> shape, bool is_
   }
   if (used_.insert(tensor).second) report_.used_bytes += tensor->bytes;
   if (tensor->shape != shape) {
-    Problem(fmt::format("tensor {} has shape [{}], the configuration asks for [{}]", name, fmt::join(tensor->shape, ", "),
-                        fmt::join(shape, ", ")));
+    Problem(fmt::format("tensor {} has shape [{}], the configuration asks for [{}]", name,
+                        fmt::join(tensor->shape, ", "), fmt::join(shape, ", ")));
     return;
   }
   const bool usable = IsPlainFloat(tensor->dtype) || (is_matrix && TraitsOf(tensor->dtype).quantized);
@@ -127,7 +129,8 @@ void Checker::NeedMoe(int layer) {
   Matrix(InLayer(layer, {"ffn_gate_inp", "mlp.gate"}), moe.n_routed_experts, hidden);
   if (moe.has_correction_bias) {
     std::string bias = InLayer(layer, {"exp_probs_b", "mlp.gate.e_score_correction_bias"}, gguf() ? ".bias" : "");
-    if (gguf() && !Has(bias) && Has(InLayer(layer, {"exp_probs_b", ""}, ""))) bias = InLayer(layer, {"exp_probs_b", ""}, "");
+    if (gguf() && !Has(bias) && Has(InLayer(layer, {"exp_probs_b", ""}, "")))
+      bias = InLayer(layer, {"exp_probs_b", ""}, "");
     Vector(bias, moe.n_routed_experts);
   }
   if (moe.n_shared_experts > 0) {

@@ -27,9 +27,9 @@ struct CheckReport {
   std::vector<std::string> problems;
   /// Tensors that fathom does not use (MTP layers, leftovers), by name; no reason to worry.
   std::vector<std::string> unused;
-  int64_t used_bytes = 0;    // of tensors that the forward pass needs
+  int64_t used_bytes = 0;  // of tensors that the forward pass needs
   int64_t unused_bytes = 0;
-  bool scanned = false;      // the value scan was asked for and ran to its end
+  bool scanned = false;  // the value scan was asked for and ran to its end
 
   static constexpr size_t kMaxProblems = 100;
   bool whole() const { return problems.empty(); }

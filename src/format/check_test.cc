@@ -60,12 +60,10 @@ struct Declared {
 
 // A little llama; each test changes the list of tensors.
 std::vector<Declared> LittleLlama() {
-  return {{"token_embd.weight", {5, 8}},          {"output_norm.weight", {8}},
-          {"blk.0.attn_norm.weight", {8}},        {"blk.0.ffn_norm.weight", {8}},
-          {"blk.0.attn_q.weight", {8, 8}},        {"blk.0.attn_k.weight", {4, 8}},
-          {"blk.0.attn_v.weight", {4, 8}},        {"blk.0.attn_output.weight", {8, 8}},
-          {"blk.0.ffn_gate.weight", {16, 8}},     {"blk.0.ffn_up.weight", {16, 8}},
-          {"blk.0.ffn_down.weight", {8, 16}}};
+  return {{"token_embd.weight", {5, 8}},    {"output_norm.weight", {8}},          {"blk.0.attn_norm.weight", {8}},
+          {"blk.0.ffn_norm.weight", {8}},   {"blk.0.attn_q.weight", {8, 8}},      {"blk.0.attn_k.weight", {4, 8}},
+          {"blk.0.attn_v.weight", {4, 8}},  {"blk.0.attn_output.weight", {8, 8}}, {"blk.0.ffn_gate.weight", {16, 8}},
+          {"blk.0.ffn_up.weight", {16, 8}}, {"blk.0.ffn_down.weight", {8, 16}}};
 }
 
 class CheckModelTest : public ::testing::Test {
@@ -79,9 +77,12 @@ class CheckModelTest : public ::testing::Test {
   std::unique_ptr<ModelFile> Model(const std::vector<Declared>& tensors, int32_t layers = 1) {
     auto writer = std::move(GgufWriter::Create(dir_ + "/m.gguf")).value();
     writer->AddMetadata("general.architecture", "llama");
-    for (const auto& [key, value] : std::vector<std::pair<const char*, int32_t>>{
-             {"block_count", layers}, {"context_length", 64}, {"embedding_length", 8}, {"feed_forward_length", 16},
-             {"attention.head_count", 2}, {"attention.head_count_kv", 1}}) {
+    for (const auto& [key, value] : std::vector<std::pair<const char*, int32_t>>{{"block_count", layers},
+                                                                                 {"context_length", 64},
+                                                                                 {"embedding_length", 8},
+                                                                                 {"feed_forward_length", 16},
+                                                                                 {"attention.head_count", 2},
+                                                                                 {"attention.head_count_kv", 1}}) {
       writer->AddMetadata(std::string("llama.") + key, value);
     }
     writer->AddMetadata("llama.attention.layer_norm_rms_epsilon", 1e-5f);
@@ -117,9 +118,10 @@ TEST_F(CheckModelTest, ShapesAndTypesAreCompared) {
   tensors[8].dtype = DType::kI32;
   tensors[1].dtype = DType::kI8;
   const CheckReport report = CheckModel(*Model(tensors));
-  EXPECT_THAT(report.problems, ElementsAre("tensor output_norm.weight has type i8, which cannot be computed with",
-                                           "tensor blk.0.attn_q.weight has shape [8, 4], the configuration asks for [8, 8]",
-                                           "tensor blk.0.ffn_gate.weight has type i32, which cannot be computed with"));
+  EXPECT_THAT(report.problems,
+              ElementsAre("tensor output_norm.weight has type i8, which cannot be computed with",
+                          "tensor blk.0.attn_q.weight has shape [8, 4], the configuration asks for [8, 8]",
+                          "tensor blk.0.ffn_gate.weight has type i32, which cannot be computed with"));
 }
 
 TEST_F(CheckModelTest, LeftoversAreListedButNoProblem) {
@@ -138,8 +140,8 @@ TEST_F(CheckModelTest, TheReportIsBounded) {
 }
 
 TEST_F(CheckModelTest, AScanCanBeEndedEarly) {
-  const CheckReport report =
-      CheckModel(*Model(LittleLlama()), {.scan_values = true, .progress = [](int64_t done, int64_t) { return done < 300; }});
+  const CheckReport report = CheckModel(
+      *Model(LittleLlama()), {.scan_values = true, .progress = [](int64_t done, int64_t) { return done < 300; }});
   EXPECT_FALSE(report.scanned);
   EXPECT_TRUE(report.whole());
 }
@@ -150,18 +152,10 @@ TEST(FindNonFinite, SeesEveryPlace) {
     DType dtype;
     std::vector<size_t> at;  // of f16, or of the whole number, in a block
   };
-  const Case blocks[] = {{DType::kQ4_0, {0}},
-                         {DType::kQ4_1, {0, 2}},
-                         {DType::kQ5_0, {0}},
-                         {DType::kQ5_1, {0, 2}},
-                         {DType::kQ8_0, {0}},
-                         {DType::kQ2_K, {80, 82}},
-                         {DType::kQ3_K, {108}},
-                         {DType::kQ4_K, {0, 2}},
-                         {DType::kQ5_K, {0, 2}},
-                         {DType::kQ6_K, {208}},
-                         {DType::kIQ4_NL, {0}},
-                         {DType::kIQ4_XS, {0}}};
+  const Case blocks[] = {{DType::kQ4_0, {0}},    {DType::kQ4_1, {0, 2}}, {DType::kQ5_0, {0}},
+                         {DType::kQ5_1, {0, 2}}, {DType::kQ8_0, {0}},    {DType::kQ2_K, {80, 82}},
+                         {DType::kQ3_K, {108}},  {DType::kQ4_K, {0, 2}}, {DType::kQ5_K, {0, 2}},
+                         {DType::kQ6_K, {208}},  {DType::kIQ4_NL, {0}},  {DType::kIQ4_XS, {0}}};
   for (const Case& one : blocks) {
     const DTypeTraits& traits = TraitsOf(one.dtype);
     for (size_t at : one.at) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "format/byte_cursor.h"
+#include "format/printable.h"
 
 namespace fathom {
 namespace {
@@ -94,7 +95,9 @@ Result<GgufTensor> ReadTensor(ByteCursor& cursor, uint64_t index) {
   if (tensor.name.empty() || tensor.name.size() > kMaxNameBytes) {
     return Fail(ErrorCode::kCorrupt, "tensor {} has a name of {} bytes", index, tensor.name.size());
   }
-  const auto past_end = [&] { return Truncated(fmt::format("the entry of tensor {}", PrintableName(tensor.name)), cursor); };
+  const auto past_end = [&] {
+    return Truncated(fmt::format("the entry of tensor {}", PrintableName(tensor.name)), cursor);
+  };
   uint32_t n_dims = 0;
   if (!cursor.Read(n_dims)) return past_end();
   if (n_dims < 1 || n_dims > 4) {
@@ -193,7 +196,8 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::byte> bytes) {
   ByteCursor cursor(bytes);
   char magic[4];
   if (!cursor.Read(magic)) return Fail(ErrorCode::kCorrupt, "too short for a GGUF file ({} bytes)", bytes.size());
-  if (std::memcmp(magic, "GGUF", 4) != 0) return Fail(ErrorCode::kCorrupt, "not a GGUF file (it does not begin with \"GGUF\")");
+  if (std::memcmp(magic, "GGUF", 4) != 0)
+    return Fail(ErrorCode::kCorrupt, "not a GGUF file (it does not begin with \"GGUF\")");
   GgufFile file;
   uint64_t tensor_count = 0, entry_count = 0;
   if (!cursor.Read(file.version_)) return Truncated("the header", cursor);
@@ -230,7 +234,8 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::byte> bytes) {
   FATHOM_TRY(const auto alignment, file.Int("general.alignment"));
   if (alignment) {
     if (*alignment < 8 || *alignment > 65536 || (*alignment & (*alignment - 1)) != 0) {
-      return Fail(ErrorCode::kCorrupt, "general.alignment is {}; it must be a power of two from 8 to 65536", *alignment);
+      return Fail(ErrorCode::kCorrupt, "general.alignment is {}; it must be a power of two from 8 to 65536",
+                  *alignment);
     }
     file.alignment_ = static_cast<uint64_t>(*alignment);
   }

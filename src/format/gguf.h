@@ -73,9 +73,9 @@ class GgufFile {
   const GgufValue* Find(std::string_view key) const;
 
   // Typed access. nullopt when the key is absent; kCorrupt, with the key, when its type or range does not fit.
-  Result<std::optional<int64_t>> Int(std::string_view key) const;      // any integer type
-  Result<std::optional<double>> Float(std::string_view key) const;     // any number
-  Result<std::optional<bool>> Bool(std::string_view key) const;        // bool or integer 0, 1
+  Result<std::optional<int64_t>> Int(std::string_view key) const;   // any integer type
+  Result<std::optional<double>> Float(std::string_view key) const;  // any number
+  Result<std::optional<bool>> Bool(std::string_view key) const;     // bool or integer 0, 1
   Result<std::optional<std::string_view>> String(std::string_view key) const;
   Result<std::optional<std::vector<std::string>>> Strings(std::string_view key) const;
   Result<std::optional<std::vector<int64_t>>> Ints(std::string_view key) const;
@@ -97,8 +97,5 @@ std::string DescribeGgufValue(const GgufValue& value);
 
 /// The name ggml gives a tensor type number ("iq2_xxs"), known to fathom or not; "type 77" otherwise.
 std::string GgmlTypeName(uint32_t type);
-
-/// Bytes from a file as text for a message: shortened, control characters and broken UTF-8 replaced.
-std::string PrintableName(std::string_view bytes, size_t max_bytes = 80);
 
 }  // namespace fathom

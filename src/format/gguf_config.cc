@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "format/printable.h"
+
 namespace fathom {
 namespace {
 
@@ -128,6 +130,19 @@ Status ReadMla(const Keys& keys, ModelConfig& config) {
   return {};
 }
 
+// Converters wrote no group keys until the summer of 2025. The files of DeepSeek-V2, V2.5, V3 and R1 from before route
+// by groups all the same, as their authors' code does; the two shapes are unmistakable.
+void SupplyGroups(ModelConfig& config) {
+  MoeConfig& moe = config.moe;
+  const bool v2 = config.num_hidden_layers == 60 && config.hidden_size == 5120 && moe.n_routed_experts == 160 &&
+                  config.num_attention_heads == 128 && config.vocab_size == 102400;
+  const bool v3 = config.num_hidden_layers == 61 && config.hidden_size == 7168 && moe.n_routed_experts == 256 &&
+                  config.num_attention_heads == 128 && config.vocab_size == 129280;
+  if (!v2 && !v3) return;
+  moe.n_group = 8;
+  moe.topk_group = v2 ? 3 : 4;
+}
+
 Status ReadMoe(const Keys& keys, const GgufTensorFacts& facts, ModelConfig& config) {
   MoeConfig& moe = config.moe;
   FATHOM_TRY(moe.n_routed_experts, keys.Int("expert_count", 0));
@@ -136,8 +151,10 @@ Status ReadMoe(const Keys& keys, const GgufTensorFacts& facts, ModelConfig& conf
   FATHOM_TRY(moe.n_shared_experts, keys.Int("expert_shared_count", 0));
   FATHOM_TRY(moe.moe_intermediate_size, keys.Int("expert_feed_forward_length"));
   FATHOM_TRY(moe.first_k_dense_replace, keys.Int("leading_dense_block_count", 0));
-  FATHOM_TRY(moe.n_group, keys.Int("expert_group_count", 1));
-  FATHOM_TRY(moe.topk_group, keys.Int("expert_group_used_count", moe.n_group));
+  if (!keys.Has("expert_group_count")) SupplyGroups(config);
+  FATHOM_TRY(moe.n_group, keys.Int("expert_group_count", moe.n_group));
+  FATHOM_TRY(moe.topk_group,
+             keys.Int("expert_group_used_count", keys.Has("expert_group_count") ? moe.n_group : moe.topk_group));
   if (moe.n_group <= 1) moe.n_group = moe.topk_group = 1;
   FATHOM_TRY(moe.routed_scaling_factor, keys.Float("expert_weights_scale", 1.0f));
   if (moe.routed_scaling_factor == 0.0f) moe.routed_scaling_factor = 1.0f;
@@ -146,7 +163,8 @@ Status ReadMoe(const Keys& keys, const GgufTensorFacts& facts, ModelConfig& conf
   FATHOM_TRY(const int32_t gating, keys.Int("expert_gating_func", 0));
   switch (gating) {
     case 0: {  // older files do not say: DeepSeek-V2, or an early GLM-4.7-Flash
-      const bool glm = (config.num_hidden_layers == 47 || config.num_hidden_layers == 48) && config.vocab_size == 154880;
+      const bool glm =
+          (config.num_hidden_layers == 47 || config.num_hidden_layers == 48) && config.vocab_size == 154880;
       moe.scoring_func = glm ? GatingFunction::kSigmoid : GatingFunction::kSoftmax;
       break;
     }
@@ -192,8 +210,9 @@ Status ReadVocabSize(const Keys& keys, const GgufTensorFacts& facts, ModelConfig
   const int64_t count = facts.embedding_rows > 0 ? facts.embedding_rows
                         : tokens                 ? static_cast<int64_t>(std::min<uint64_t>(*tokens, INT32_MAX))
                                                  : stated;
-  if (count <= 0) return Fail(ErrorCode::kCorrupt, "neither token_embd.weight nor tokenizer.ggml.tokens nor {} is there",
-                              keys.Name("vocab_size"));
+  if (count <= 0)
+    return Fail(ErrorCode::kCorrupt, "neither token_embd.weight nor tokenizer.ggml.tokens nor {} is there",
+                keys.Name("vocab_size"));
   if (count > INT32_MAX) return Fail(ErrorCode::kCorrupt, "token_embd.weight has {} rows", count);
   if (tokens && *tokens > static_cast<uint64_t>(count)) {
     return Fail(ErrorCode::kCorrupt, "tokenizer.ggml.tokens has {} entries but token_embd.weight has {} rows", *tokens,
@@ -291,7 +310,8 @@ Result<TokenizerSource> TokenizerFromGguf(const GgufFile& file) {
     // 0xffffffff stands for "none" in some files.
     if (!id || *id == 0xffffffff || *id == -1) return {};
     if (*id < 0 || *id >= static_cast<int64_t>(source.tokens.size())) {
-      return Fail(ErrorCode::kCorrupt, "metadata {} is {}, outside the vocabulary of {}", key, *id, source.tokens.size());
+      return Fail(ErrorCode::kCorrupt, "metadata {} is {}, outside the vocabulary of {}", key, *id,
+                  source.tokens.size());
     }
     out = static_cast<int32_t>(*id);
     return {};

@@ -10,8 +10,8 @@
 namespace fathom {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::GgufBytes;
+using ::testing::HasSubstr;
 
 GgufBytes Common(const std::string& arch, uint32_t layers = 27) {
   GgufBytes bytes;
@@ -36,7 +36,8 @@ GgufBytes V2Lite(bool mla = true, uint32_t layers = 27) {
 }
 
 GgufBytes& WithYarn(GgufBytes& bytes) {
-  return bytes.Text("deepseek2.rope.scaling.type", "yarn").F32("deepseek2.rope.scaling.factor", 40.0f)
+  return bytes.Text("deepseek2.rope.scaling.type", "yarn")
+      .F32("deepseek2.rope.scaling.factor", 40.0f)
       .U32("deepseek2.rope.scaling.original_context_length", 4096);
 }
 
@@ -102,6 +103,26 @@ TEST(GgufConfig, V2WithGroupsScoresThemByTheirMaximum) {
   ASSERT_TRUE(config);
   EXPECT_FALSE(config->moe.group_score_top2);
   EXPECT_EQ(config->moe.n_group, 8);
+}
+
+TEST(GgufConfig, OldFilesOfV2AndV3RouteByGroupsAllTheSame) {
+  const auto read = [](uint32_t layers, uint32_t hidden, uint32_t experts, int64_t vocabulary, int32_t heads = 128) {
+    GgufBytes bytes;
+    bytes.Text("general.architecture", "deepseek2").U32("deepseek2.block_count", layers);
+    bytes.U32("deepseek2.context_length", 4096).U32("deepseek2.embedding_length", hidden);
+    bytes.U32("deepseek2.feed_forward_length", 64).U32("deepseek2.attention.head_count", static_cast<uint32_t>(heads));
+    bytes.F32("deepseek2.attention.layer_norm_rms_epsilon", 1e-6f).U32("deepseek2.attention.kv_lora_rank", 512);
+    bytes.U32("deepseek2.attention.key_length", 192).U32("deepseek2.attention.value_length", 128);
+    bytes.U32("deepseek2.rope.dimension_count", 64).U32("deepseek2.expert_count", experts);
+    bytes.U32("deepseek2.expert_used_count", 6).U32("deepseek2.expert_feed_forward_length", 64);
+    auto config = Read(bytes, {.has_output = true, .embedding_rows = vocabulary});
+    EXPECT_TRUE(config) << config.error().message;
+    return std::pair(config->moe.n_group, config->moe.topk_group);
+  };
+  EXPECT_EQ(read(61, 7168, 256, 129280), std::pair(8, 4));
+  EXPECT_EQ(read(60, 5120, 160, 102400), std::pair(8, 3));
+  EXPECT_EQ(read(61, 7168, 384, 163840, 64), std::pair(1, 1));  // Kimi K2 has one group
+  EXPECT_EQ(read(61, 7168, 256, 128000), std::pair(1, 1));
 }
 
 TEST(GgufConfig, GlmWithoutGatingKeyIsSigmoid) {
@@ -196,10 +217,14 @@ TEST(GgufConfig, WhatIsMissingOrWrongIsNamed) {
   GgufBytes bare;
   bare.Text("general.architecture", "llama");
   EXPECT_THAT(Read(bare).error().message, HasSubstr("llama.block_count is missing"));
-  EXPECT_THAT(Read(V2Lite().U32("deepseek2.expert_gating_func", 4)).error().message, HasSubstr("expert_gating_func is 4"));
-  EXPECT_THAT(Read(V2Lite().U32("deepseek2.nextn_predict_layers", 27)).error().message, HasSubstr("nextn_predict_layers"));
+  EXPECT_THAT(Read(V2Lite().U32("deepseek2.expert_gating_func", 4)).error().message,
+              HasSubstr("expert_gating_func is 4"));
+  EXPECT_THAT(Read(V2Lite().U32("deepseek2.nextn_predict_layers", 27)).error().message,
+              HasSubstr("nextn_predict_layers"));
   EXPECT_THAT(Read(Common("llama").U32("llama.expert_count", 8)).error().message, HasSubstr("mixture of experts"));
-  EXPECT_THAT(Read(Common("llama").U32("llama.attention.key_length", 64).U32("llama.attention.value_length", 32)).error().message,
+  EXPECT_THAT(Read(Common("llama").U32("llama.attention.key_length", 64).U32("llama.attention.value_length", 32))
+                  .error()
+                  .message,
               HasSubstr("value_length"));
   EXPECT_THAT(Read(Common("llama"), {.embedding_rows = 5}).error().message, HasSubstr("vocab_size"));
   EXPECT_THAT(Read(Common("llama").Texts("tokenizer.ggml.tokens", {"a", "b"}), {.embedding_rows = 1}).error().message,

@@ -6,6 +6,7 @@
 
 #include "format/gguf.h"
 #include "format/gguf_config.h"
+#include "format/printable.h"
 
 namespace fathom {
 namespace {
@@ -226,7 +227,8 @@ Result<std::unique_ptr<ModelFile>> OpenGgufModel(Env& env, const std::string& pa
 Result<TokenizerSource> OpenGgufTokenizer(Env& env, const std::string& path) {
   FATHOM_TRY(Part part, OpenPart(env, path));
   // A later part of a split model has no vocabulary; the first one has.
-  if (const auto paths = GgufPartPaths(path); paths.front() != path && part.gguf.Find("tokenizer.ggml.model") == nullptr) {
+  if (const auto paths = GgufPartPaths(path);
+      paths.front() != path && part.gguf.Find("tokenizer.ggml.model") == nullptr) {
     FATHOM_TRY(part, OpenPart(env, paths.front()));
   }
   auto source = TokenizerFromGguf(part.gguf);

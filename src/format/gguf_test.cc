@@ -10,9 +10,9 @@
 namespace fathom {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::Bytes;
 using testing::GgufBytes;
+using ::testing::HasSubstr;
 
 Error ErrorOf(const std::vector<std::byte>& bytes) {
   auto file = GgufFile::Parse(bytes);
@@ -138,8 +138,9 @@ TEST(Gguf, LengthsInsideValuesAreBounded) {
   const std::vector<uint64_t> lengths = {100, uint64_t{1} << 32, (uint64_t{1} << 61) + 1, (uint64_t{1} << 63),
                                          std::numeric_limits<uint64_t>::max()};
   for (uint64_t length : lengths) {
-    EXPECT_THAT(ErrorOf(GgufBytes().RawEntry("k", Bytes().Number<uint32_t>(8).Number(length).Zeros(20)).Build()).message,
-                HasSubstr("metadata k"));
+    EXPECT_THAT(
+        ErrorOf(GgufBytes().RawEntry("k", Bytes().Number<uint32_t>(8).Number(length).Zeros(20)).Build()).message,
+        HasSubstr("metadata k"));
     for (uint32_t element : {0u, 4u, 8u, 9u, 12u}) {
       Bytes array;
       array.Number<uint32_t>(9).Number(element).Number(length).Zeros(30);
@@ -169,13 +170,15 @@ TEST(Gguf, DeepNestingIsRefusedBeforeTheStackIs) {
 TEST(Gguf, UnknownTypesBadBoolsAndEmptyOrDoubleNames) {
   EXPECT_THAT(ErrorOf(GgufBytes().RawEntry("k", Bytes().Number<uint32_t>(13).Zeros(8)).Build()).message,
               HasSubstr("unknown value type 13"));
-  EXPECT_THAT(ErrorOf(GgufBytes().RawEntry("k", Bytes().Number<uint32_t>(9).Number<uint32_t>(99).Zeros(8)).Build()).message,
-              HasSubstr("unknown array element type 99"));
+  EXPECT_THAT(
+      ErrorOf(GgufBytes().RawEntry("k", Bytes().Number<uint32_t>(9).Number<uint32_t>(99).Zeros(8)).Build()).message,
+      HasSubstr("unknown array element type 99"));
   EXPECT_THAT(ErrorOf(GgufBytes().Bool("b", 2).Build()).message, HasSubstr("metadata b: a bool"));
   EXPECT_THAT(ErrorOf(GgufBytes().U32("", 2).Build()).message, HasSubstr("key of 0 bytes"));
   EXPECT_THAT(ErrorOf(GgufBytes().U32("twice", 2).U32("twice", 2).Build()).message, HasSubstr("twice appears twice"));
   EXPECT_THAT(ErrorOf(GgufBytes().NextF32("", {1}).Build()).message, HasSubstr("name of 0 bytes"));
-  EXPECT_THAT(ErrorOf(GgufBytes().NextF32("t", {1}).NextF32("t", {1}).Build()).message, HasSubstr("tensor t appears twice"));
+  EXPECT_THAT(ErrorOf(GgufBytes().NextF32("t", {1}).NextF32("t", {1}).Build()).message,
+              HasSubstr("tensor t appears twice"));
 }
 
 TEST(Gguf, AlignmentIsAPowerOfTwo) {

@@ -4,6 +4,7 @@
 
 #include "format/byte_cursor.h"
 #include "format/gguf.h"
+#include "format/printable.h"
 
 namespace fathom {
 namespace {
@@ -121,7 +122,8 @@ Result<std::optional<std::vector<std::string>>> GgufFile::Strings(std::string_vi
   ByteCursor cursor(value->payload);
   for (uint64_t i = 0; i < value->count; ++i) {
     std::string_view text;
-    if (!cursor.ReadString(text)) return Fail(ErrorCode::kInternal, "metadata {} changed while read", PrintableName(key));
+    if (!cursor.ReadString(text))
+      return Fail(ErrorCode::kInternal, "metadata {} changed while read", PrintableName(key));
     out.emplace_back(text);
   }
   return out;
@@ -172,39 +174,16 @@ std::string DescribeGgufValue(const GgufValue& value) {
 std::string GgmlTypeName(uint32_t type) {
   // ggml.h, enum ggml_type; types removed from ggml (repacked layouts and the like) have no name here.
   static constexpr std::pair<uint32_t, std::string_view> kNames[] = {
-      {0, "f32"},      {1, "f16"},      {2, "q4_0"},    {3, "q4_1"},   {6, "q5_0"},     {7, "q5_1"},   {8, "q8_0"},
-      {9, "q8_1"},     {10, "q2_k"},    {11, "q3_k"},   {12, "q4_k"},  {13, "q5_k"},    {14, "q6_k"},  {15, "q8_k"},
-      {16, "iq2_xxs"}, {17, "iq2_xs"},  {18, "iq3_xxs"}, {19, "iq1_s"}, {20, "iq4_nl"},  {21, "iq3_s"}, {22, "iq2_s"},
-      {23, "iq4_xs"},  {24, "i8"},      {25, "i16"},    {26, "i32"},   {27, "i64"},     {28, "f64"},   {29, "iq1_m"},
-      {30, "bf16"},    {34, "tq1_0"},   {35, "tq2_0"},  {39, "mxfp4"}, {40, "nvfp4"},
+      {0, "f32"},      {1, "f16"},     {2, "q4_0"},     {3, "q4_1"},   {6, "q5_0"},    {7, "q5_1"},   {8, "q8_0"},
+      {9, "q8_1"},     {10, "q2_k"},   {11, "q3_k"},    {12, "q4_k"},  {13, "q5_k"},   {14, "q6_k"},  {15, "q8_k"},
+      {16, "iq2_xxs"}, {17, "iq2_xs"}, {18, "iq3_xxs"}, {19, "iq1_s"}, {20, "iq4_nl"}, {21, "iq3_s"}, {22, "iq2_s"},
+      {23, "iq4_xs"},  {24, "i8"},     {25, "i16"},     {26, "i32"},   {27, "i64"},    {28, "f64"},   {29, "iq1_m"},
+      {30, "bf16"},    {34, "tq1_0"},  {35, "tq2_0"},   {39, "mxfp4"}, {40, "nvfp4"},
   };
   for (const auto& [number, name] : kNames) {
     if (number == type) return std::string(name);
   }
   return fmt::format("number {}", type);
-}
-
-std::string PrintableName(std::string_view bytes, size_t max_bytes) {
-  std::string out;
-  const size_t shown = std::min(bytes.size(), max_bytes);
-  for (size_t i = 0; i < shown;) {
-    const auto lead = static_cast<unsigned char>(bytes[i]);
-    size_t length = lead < 0x80 ? 1 : lead >= 0xc2 && lead < 0xe0 ? 2 : lead >= 0xe0 && lead < 0xf0 ? 3
-                  : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
-    bool good = length > 0 && i + length <= bytes.size() && (length > 1 || (lead >= 0x20 && lead != 0x7f));
-    for (size_t k = 1; good && k < length; ++k) good = (static_cast<unsigned char>(bytes[i + k]) & 0xc0) == 0x80;
-    // C1 controls would also reach a terminal as commands.
-    if (good && length == 2 && lead == 0xc2 && static_cast<unsigned char>(bytes[i + 1]) < 0xa0) good = false;
-    if (good) {
-      out.append(bytes.substr(i, length));
-      i += length;
-    } else {
-      out += '?';
-      ++i;
-    }
-  }
-  if (shown < bytes.size()) out += "…";
-  return out;
 }
 
 }  // namespace fathom

@@ -108,7 +108,8 @@ Status GgufWriter::Check() {
     }
     int64_t rows = 1;
     for (size_t d = 0; d < tensor.shape.size(); ++d) {
-      if (tensor.shape[d] < 1) return Fail(ErrorCode::kInvalidArgument, "tensor {}: dimension {} is {}", tensor.name, d, tensor.shape[d]);
+      if (tensor.shape[d] < 1)
+        return Fail(ErrorCode::kInvalidArgument, "tensor {}: dimension {} is {}", tensor.name, d, tensor.shape[d]);
       if (d + 1 < tensor.shape.size() && __builtin_mul_overflow(rows, tensor.shape[d], &rows)) {
         return Fail(ErrorCode::kInvalidArgument, "tensor {}: its dimensions overflow", tensor.name);
       }

@@ -42,7 +42,8 @@ class GgufWriter {
 
   /// Checks all declarations (mistakes in the calls above are reported here) and writes everything before the data.
   Status WriteHeader();
-  /// The whole of tensor `index` (by order of declaration), which must be the next one; bytes must be TensorBytes(index).
+  /// The whole of tensor `index` (by order of declaration), which must be the next one; bytes must be
+  /// TensorBytes(index).
   Status WriteTensor(size_t index, std::span<const std::byte> bytes);
   /// The next bytes of data, in any pieces; tensor boundaries are found and padded by the writer.
   Status Append(std::span<const std::byte> bytes);
@@ -74,8 +75,8 @@ class GgufWriter {
   std::vector<Entry> entries_;
   std::vector<Tensor> tensors_;
   bool header_written_ = false;
-  size_t current_ = 0;          // tensor being written
-  int64_t written_ = 0;         // of its bytes
+  size_t current_ = 0;   // tensor being written
+  int64_t written_ = 0;  // of its bytes
   int64_t file_bytes_ = 0;
 };
 

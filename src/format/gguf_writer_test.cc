@@ -52,8 +52,8 @@ TEST_F(GgufWriterTest, WhatIsWrittenIsRead) {
   writer->AddMetadata("ints", std::vector<int32_t>{1, -2});
   writer->AddMetadata("floats", std::vector<float>{1.5f});
   writer->AddMetadata("bools", std::vector<bool>{true, false});
-  writer->DeclareTensor("a", DType::kF32, {2, 3});          // 24 bytes: padded
-  writer->DeclareTensor("b", DType::kQ8_0, {4, 2, 64});     // 4·2·68 = 544 bytes, whole
+  writer->DeclareTensor("a", DType::kF32, {2, 3});       // 24 bytes: padded
+  writer->DeclareTensor("b", DType::kQ8_0, {4, 2, 64});  // 4·2·68 = 544 bytes, whole
   writer->DeclareTensor("c", DType::kF16, {5});
   ASSERT_TRUE(writer->WriteHeader());
   EXPECT_EQ(writer->TensorBytes(1), 544);
@@ -110,7 +110,11 @@ TEST_F(GgufWriterTest, MistakesInDeclarationsAreReported) {
     auto status = writer->WriteHeader();
     return status ? std::string("no error") : status.error().message;
   };
-  EXPECT_THAT(header([](GgufWriter& w) { w.AddMetadata("k", 1); w.AddMetadata("k", 2); }), HasSubstr("key k twice"));
+  EXPECT_THAT(header([](GgufWriter& w) {
+                w.AddMetadata("k", 1);
+                w.AddMetadata("k", 2);
+              }),
+              HasSubstr("key k twice"));
   EXPECT_THAT(header([](GgufWriter& w) { w.AddMetadata("", 1); }), HasSubstr("empty metadata key"));
   EXPECT_THAT(header([](GgufWriter& w) { w.AddMetadata("general.alignment", 8u); }), HasSubstr("general.alignment"));
   EXPECT_THAT(header([](GgufWriter& w) { w.DeclareTensor("t", DType::kQ4_K, {100}); }), HasSubstr("whole blocks"));

@@ -4,7 +4,9 @@
 
 #include <cstring>
 
+#include "format/check.h"
 #include "format/model_file.h"
+#include "io/fault_env.h"
 
 namespace fathom {
 namespace {
@@ -105,10 +107,13 @@ void ExpectSameModel(const ModelConfig& gguf, const ModelConfig& hf) {
 }
 
 TEST(GoldenFiles, GgufSaysTheSameAsHuggingFace) {
-  const std::pair<const char*, const char*> pairs[] = {
-      {"gguf/v3-mainline.gguf", "hf/v3"},     {"gguf/v3-legacy.gguf", "hf/v3"}, {"gguf/v3-split-00002-of-00003.gguf", "hf/v3"},
-      {"gguf/v2lite-mainline.gguf", "hf/v2lite"}, {"gguf/llama.gguf", "hf/llama"},  {"gguf/qwen2.gguf", "hf/qwen2"},
-      {"gguf/qwen2-version2.gguf", "hf/qwen2"}};
+  const std::pair<const char*, const char*> pairs[] = {{"gguf/v3-mainline.gguf", "hf/v3"},
+                                                       {"gguf/v3-legacy.gguf", "hf/v3"},
+                                                       {"gguf/v3-split-00002-of-00003.gguf", "hf/v3"},
+                                                       {"gguf/v2lite-mainline.gguf", "hf/v2lite"},
+                                                       {"gguf/llama.gguf", "hf/llama"},
+                                                       {"gguf/qwen2.gguf", "hf/qwen2"},
+                                                       {"gguf/qwen2-version2.gguf", "hf/qwen2"}};
   for (const auto& [gguf_path, hf_path] : pairs) {
     SCOPED_TRACE(gguf_path);
     auto gguf = Open(gguf_path);
@@ -128,6 +133,43 @@ TEST(GoldenFiles, GgufSaysTheSameAsHuggingFace) {
     EXPECT_EQ(std::memcmp(a->data, b->data, static_cast<size_t>(a->bytes)), 0);
   }
   EXPECT_EQ(Open("gguf/llama.gguf")->config().rope.freq_factors.size(), 16u);
+}
+
+// Damage anywhere in the header of a real file, through the whole of Open(): an error that names the file, or a model
+// whose configuration is still sound. Never a crash, which the sanitizers watch for.
+TEST(GoldenFiles, DamagedHeadersAreErrorsOrSoundModels) {
+  for (const char* name : {"gguf/v3-mainline.gguf", "gguf/qwen2.gguf"}) {
+    const std::string path = kGolden + name;
+    int64_t header = 0;
+    {
+      auto model = ModelFile::Open(path);
+      ASSERT_TRUE(model);
+      header = (*model)->Find("token_embd.weight")->offset;
+      for (const TensorInfo& tensor : (*model)->tensors()) header = std::min(header, tensor.offset);
+    }
+    FaultEnv env;
+    int errors = 0, sound = 0;
+    for (int64_t at = 0; at < header; at += 13) {
+      env.faults.map_xor = {{at, static_cast<uint8_t>(1 << (at % 8))}, {at + 5, 0x80}};
+      auto model = ModelFile::Open(path, env);
+      if (!model) {
+        EXPECT_NE(model.error().message.find(name), std::string::npos) << model.error().message;
+        ++errors;
+        continue;
+      }
+      EXPECT_TRUE(ValidateConfig((*model)->config()));
+      (void)CheckModel(**model);
+      (void)(*model)->Metadata();
+      ++sound;
+    }
+    EXPECT_GT(errors, 100) << name;
+    EXPECT_GT(sound, 10) << name;  // letters of a token, and the like
+    env.faults.map_xor.clear();
+    for (int64_t length = 0; length < header; length += 61) {
+      env.faults.map_truncate = length;
+      EXPECT_FALSE(ModelFile::Open(path, env)) << name << " cut at " << length;
+    }
+  }
 }
 
 }  // namespace

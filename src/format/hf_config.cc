@@ -2,8 +2,8 @@
 
 #include <cmath>
 
-#include "format/gguf.h"  // PrintableName
 #include "format/json.h"
+#include "format/printable.h"
 
 namespace fathom {
 namespace {
@@ -31,13 +31,18 @@ ClassDefaults DefaultsOf(HfClass kind) {
 }
 
 Result<HfClass> ClassOf(const JsonFields& fields, std::string& architecture) {
-  static constexpr std::pair<std::string_view, HfClass> kNames[] = {
-      {"DeepseekV2ForCausalLM", HfClass::kDeepseekV2},  {"deepseek_v2", HfClass::kDeepseekV2},
-      {"DeepseekV3ForCausalLM", HfClass::kDeepseekV3},  {"deepseek_v3", HfClass::kDeepseekV3},
-      {"KimiK2ForCausalLM", HfClass::kDeepseekV3},      {"kimi_k2", HfClass::kDeepseekV3},
-      {"Glm4MoeLiteForCausalLM", HfClass::kGlm4MoeLite}, {"glm4_moe_lite", HfClass::kGlm4MoeLite},
-      {"LlamaForCausalLM", HfClass::kLlama},            {"llama", HfClass::kLlama},
-      {"Qwen2ForCausalLM", HfClass::kQwen2},            {"qwen2", HfClass::kQwen2}};
+  static constexpr std::pair<std::string_view, HfClass> kNames[] = {{"DeepseekV2ForCausalLM", HfClass::kDeepseekV2},
+                                                                    {"deepseek_v2", HfClass::kDeepseekV2},
+                                                                    {"DeepseekV3ForCausalLM", HfClass::kDeepseekV3},
+                                                                    {"deepseek_v3", HfClass::kDeepseekV3},
+                                                                    {"KimiK2ForCausalLM", HfClass::kDeepseekV3},
+                                                                    {"kimi_k2", HfClass::kDeepseekV3},
+                                                                    {"Glm4MoeLiteForCausalLM", HfClass::kGlm4MoeLite},
+                                                                    {"glm4_moe_lite", HfClass::kGlm4MoeLite},
+                                                                    {"LlamaForCausalLM", HfClass::kLlama},
+                                                                    {"llama", HfClass::kLlama},
+                                                                    {"Qwen2ForCausalLM", HfClass::kQwen2},
+                                                                    {"qwen2", HfClass::kQwen2}};
   const nlohmann::json* list = fields.Find("architectures");
   if (list != nullptr) {
     if (!list->is_array() || list->empty() || !list->front().is_string()) {
@@ -63,7 +68,8 @@ std::unexpected<Error> Unsupported(std::string_view field, std::string_view valu
 
 Status RefuseUnless(const JsonFields& fields, std::string_view key, bool wanted) {
   FATHOM_TRY(const bool value, fields.Bool(key, wanted));
-  if (value != wanted) return Unsupported(fields.Name(key), value ? "true" : "false", wanted ? "true only" : "false only");
+  if (value != wanted)
+    return Unsupported(fields.Name(key), value ? "true" : "false", wanted ? "true only" : "false only");
   return {};
 }
 
@@ -76,7 +82,8 @@ Status ReadYarn(const JsonFields& rope, ModelConfig& config) {
   if (factor) {
     out.factor = *factor;
   } else if (out.original_max_position_embeddings > 0) {
-    out.factor = static_cast<float>(config.max_position_embeddings) / static_cast<float>(out.original_max_position_embeddings);
+    out.factor =
+        static_cast<float>(config.max_position_embeddings) / static_cast<float>(out.original_max_position_embeddings);
   }
   // "or 32", "or 1" in transformers: 0 means the default as well.
   FATHOM_TRY(out.beta_fast, rope.Float("beta_fast", 32.0f));
@@ -124,7 +131,8 @@ Status ReadRope(const JsonFields& fields, ModelConfig& config) {
   const JsonFields rope(*object, where);
   FATHOM_TRY(out.theta, rope.Float("rope_theta", out.theta));
   FATHOM_TRY(const float inner_partial, rope.Float("partial_rotary_factor", 1.0f));
-  if (inner_partial != 1.0f) return Unsupported(rope.Name("partial_rotary_factor"), fmt::format("{}", inner_partial), "1 only");
+  if (inner_partial != 1.0f)
+    return Unsupported(rope.Name("partial_rotary_factor"), fmt::format("{}", inner_partial), "1 only");
   FATHOM_TRY(const std::string old_name, rope.String("type", "default"));
   FATHOM_TRY(const std::string type, rope.String("rope_type", old_name));
   if (type == "default") return {};
@@ -157,7 +165,9 @@ Status CheckQuantization(const JsonFields& fields) {
   if (format != "e4m3") return Unsupported("quantization_config.fmt", format, kKnown);
   const nlohmann::json* block = quantization.Find("weight_block_size");
   if (block == nullptr || *block != nlohmann::json::array({128, 128})) {
-    return Unsupported("quantization_config.weight_block_size", block == nullptr ? "absent" : block->dump(-1, ' ', true, nlohmann::json::error_handler_t::replace), kKnown);
+    return Unsupported(
+        "quantization_config.weight_block_size",
+        block == nullptr ? "absent" : block->dump(-1, ' ', true, nlohmann::json::error_handler_t::replace), kKnown);
   }
   return {};
 }
@@ -235,7 +245,8 @@ Status ReadMoe(const JsonFields& fields, HfClass kind, ModelConfig& config) {
 
 Status ReadMla(const JsonFields& fields, HfClass kind, ModelConfig& config) {
   MlaConfig& mla = config.mla;
-  FATHOM_TRY(mla.q_lora_rank, fields.Int("q_lora_rank", fields.Mentions("q_lora_rank") ? 0 : DefaultsOf(kind).q_lora_rank));
+  FATHOM_TRY(mla.q_lora_rank,
+             fields.Int("q_lora_rank", fields.Mentions("q_lora_rank") ? 0 : DefaultsOf(kind).q_lora_rank));
   FATHOM_TRY(mla.kv_lora_rank, fields.Int("kv_lora_rank"));
   FATHOM_TRY(mla.qk_nope_head_dim, fields.Int("qk_nope_head_dim"));
   FATHOM_TRY(mla.qk_rope_head_dim, fields.Int("qk_rope_head_dim"));
@@ -271,7 +282,8 @@ Status ReadGqa(const JsonFields& fields, HfClass kind, ModelConfig& config) {
     if (!types->is_array()) return Fail(ErrorCode::kCorrupt, "layer_types is not a list");
     for (const auto& type : *types) {
       if (type != "full_attention") {
-        return Unsupported("layer_types", type.is_string() ? type.get<std::string>() : "not a name", "full_attention only");
+        return Unsupported("layer_types", type.is_string() ? type.get<std::string>() : "not a name",
+                           "full_attention only");
       }
     }
   }

@@ -89,8 +89,9 @@ TEST(HfConfig, DeepseekV2AndItsGroups) {
 
 TEST(HfConfig, AbsentFieldsHaveTheClassesDefaults) {
   Json json = V3();
-  for (const char* key : {"q_lora_rank", "scoring_func", "topk_method", "n_group", "topk_group", "norm_topk_prob",
-                          "routed_scaling_factor", "first_k_dense_replace", "rope_scaling", "num_nextn_predict_layers"}) {
+  for (const char* key :
+       {"q_lora_rank", "scoring_func", "topk_method", "n_group", "topk_group", "norm_topk_prob",
+        "routed_scaling_factor", "first_k_dense_replace", "rope_scaling", "num_nextn_predict_layers"}) {
     json.erase(key);
   }
   auto config = Read(json);
@@ -105,7 +106,8 @@ TEST(HfConfig, AbsentFieldsHaveTheClassesDefaults) {
 }
 
 TEST(HfConfig, RelativesOfV3) {
-  auto kimi = With(V3(), R"({"model_type":"kimi_k2","n_routed_experts":384,"n_group":1,"topk_group":1,"vocab_size":163840,
+  auto kimi =
+      With(V3(), R"({"model_type":"kimi_k2","n_routed_experts":384,"n_group":1,"topk_group":1,"vocab_size":163840,
                              "rope_theta":50000.0,"routed_scaling_factor":2.827,"num_attention_heads":64})");
   ASSERT_TRUE(kimi) << kimi.error().message;
   EXPECT_EQ(kimi->moe.n_routed_experts, 384);
@@ -114,7 +116,8 @@ TEST(HfConfig, RelativesOfV3) {
   by_type.erase("architectures");
   by_type["model_type"] = "kimi_k2";
   EXPECT_TRUE(Read(by_type));
-  auto glm = With(V3(), R"({"architectures":["Glm4MoeLiteForCausalLM"],"model_type":"glm4_moe_lite","num_hidden_layers":3,
+  auto glm =
+      With(V3(), R"({"architectures":["Glm4MoeLiteForCausalLM"],"model_type":"glm4_moe_lite","num_hidden_layers":3,
       "first_k_dense_replace":null,"mlp_layer_types":["dense","sparse","sparse"],"qk_nope_head_dim":192,"v_head_dim":256,
       "rope_scaling":null,"n_group":1,"topk_group":1,"rope_theta":null,
       "rope_parameters":{"rope_type":"default","rope_theta":1000000.0,"partial_rotary_factor":1.0}})");
@@ -139,11 +142,14 @@ TEST(HfConfig, YarnFactorsAreResolvedAsInTransformers) {
   none["rope_scaling"].erase("mscale_all_dim");
   EXPECT_NEAR(Read(none)->rope.attention_factor, 0.1 * log40 + 1, 1e-6);
   EXPECT_EQ(Read(none)->rope.mscale_all_dim, 0.0f);
-  EXPECT_NEAR(With(V3(), R"({"rope_scaling":{"mscale":1.5}})")->rope.attention_factor, (0.15 * log40 + 1) / (0.1 * log40 + 1), 1e-6);
+  EXPECT_NEAR(With(V3(), R"({"rope_scaling":{"mscale":1.5}})")->rope.attention_factor,
+              (0.15 * log40 + 1) / (0.1 * log40 + 1), 1e-6);
   EXPECT_NEAR(With(V3(), R"({"rope_scaling":{"mscale":null}})")->rope.attention_factor, 0.1 * log40 + 1, 1e-6);
   EXPECT_EQ(With(V3(), R"({"rope_scaling":{"attention_factor":1.25}})")->rope.attention_factor, 1.25f);
   EXPECT_EQ(With(V3(), R"({"rope_scaling":{"factor":null}})")->rope.factor, 40.0f);  // 163840 / 4096
-  EXPECT_EQ(With(V3(), R"({"rope_scaling":{"original_max_position_embeddings":null}})")->rope.original_max_position_embeddings, 163840);
+  EXPECT_EQ(With(V3(), R"({"rope_scaling":{"original_max_position_embeddings":null}})")
+                ->rope.original_max_position_embeddings,
+            163840);
   auto renamed = With(V3(), R"({"rope_scaling":{"type":null,"rope_type":"yarn"}})");
   EXPECT_EQ(renamed->rope.scaling, RopeScaling::kYarn);
   auto moved = V3();
@@ -246,7 +252,8 @@ TEST(HfConfig, WrongValuesAreNamed) {
   }
   EXPECT_FALSE(ConfigFromHuggingFace("", ""));
   EXPECT_FALSE(ConfigFromHuggingFace("[1]", ""));
-  EXPECT_THAT(ConfigFromHuggingFace(std::string(100000, '[') + std::string(100000, ']'), "").error().message, HasSubstr("nested"));
+  EXPECT_THAT(ConfigFromHuggingFace(std::string(100000, '[') + std::string(100000, ']'), "").error().message,
+              HasSubstr("nested"));
 }
 
 TEST(HfConfig, EveryByteOfAConfigDamaged) {

@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "base/aligned_buffer.h"
-#include "format/gguf.h"  // PrintableName
 #include "format/hf_config.h"
 #include "format/json.h"
+#include "format/printable.h"
 #include "format/safetensors.h"
 
 namespace fathom {
@@ -47,28 +47,33 @@ Result<std::string> ChatTemplate(Env& env, const std::string& directory, const s
 }
 
 Status ReadTokenizerTexts(Env& env, const std::string& directory, TokenizerSource& source) {
-  FATHOM_TRY(source.tokenizer_config_json, ReadIfThere(env, JoinPath(directory, "tokenizer_config.json"), kMaxConfigBytes));
-  FATHOM_TRY(source.generation_config_json, ReadIfThere(env, JoinPath(directory, "generation_config.json"), kMaxConfigBytes));
+  FATHOM_TRY(source.tokenizer_config_json,
+             ReadIfThere(env, JoinPath(directory, "tokenizer_config.json"), kMaxConfigBytes));
+  FATHOM_TRY(source.generation_config_json,
+             ReadIfThere(env, JoinPath(directory, "generation_config.json"), kMaxConfigBytes));
   FATHOM_TRY(source.config_json, ReadIfThere(env, JoinPath(directory, "config.json"), kMaxConfigBytes));
   FATHOM_TRY(source.chat_template, ChatTemplate(env, directory, source.tokenizer_config_json));
   return {};
 }
 
 struct Shards {
-  std::vector<std::string> names;                  // in order
-  std::map<std::string, size_t> tensor_to_shard;   // empty: everything in the one file
+  std::vector<std::string> names;                 // in order
+  std::map<std::string, size_t> tensor_to_shard;  // empty: everything in the one file
 };
 
 Result<Shards> ReadIndex(std::string_view text) {
   FATHOM_TRY(const nlohmann::json json, ParseJsonObject(text));
   const auto map = json.find("weight_map");
-  if (map == json.end() || !map->is_object() || map->empty()) return Fail(ErrorCode::kCorrupt, "weight_map is missing or empty");
+  if (map == json.end() || !map->is_object() || map->empty())
+    return Fail(ErrorCode::kCorrupt, "weight_map is missing or empty");
   std::set<std::string> names;
   for (const auto& [tensor, file] : map->items()) {
-    if (!file.is_string()) return Fail(ErrorCode::kCorrupt, "weight_map of {} is not a file name", PrintableName(tensor));
+    if (!file.is_string())
+      return Fail(ErrorCode::kCorrupt, "weight_map of {} is not a file name", PrintableName(tensor));
     const auto& name = file.get_ref<const std::string&>();
     // Only files beside the index: a model must not be able to name other files of the machine.
-    if (name.empty() || name.find('/') != std::string::npos || name.find('\0') != std::string::npos || name == "." || name == "..") {
+    if (name.empty() || name.find('/') != std::string::npos || name.find('\0') != std::string::npos || name == "." ||
+        name == "..") {
       return Fail(ErrorCode::kCorrupt, "weight_map of {} names {}, which is not a file in this directory",
                   PrintableName(tensor), PrintableName(name));
     }
@@ -100,7 +105,8 @@ class HuggingFaceModel : public ModelFile {
     const auto json = nlohmann::json::parse(tokenizer_.config_json, nullptr, false);
     if (!json.is_object()) return out;
     for (const auto& [key, value] : json.items()) {
-      out.emplace_back(PrintableName(key), PrintableName(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
+      out.emplace_back(PrintableName(key),
+                       PrintableName(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
     }
     return out;
   }
@@ -166,7 +172,17 @@ Status HuggingFaceModel::LoadShard(Env& env, const std::string& path, size_t sha
 Status HuggingFaceModel::Load(Env& env, const std::string& directory) {
   const std::string config_path = JoinPath(directory, "config.json");
   if (!env.Exists(config_path)) {
-    return Fail(ErrorCode::kNotFound, "{}: no config.json in this directory (a model is a .gguf file or a Hugging Face directory)",
+    // Somebody who keeps GGUF files in folders means one of them.
+    if (const auto names = env.List(directory)) {
+      for (const std::string& name : *names) {
+        if (name.ends_with(".gguf")) {
+          return Fail(ErrorCode::kNotFound, "{}: no config.json in this directory; give a GGUF file in it, e.g. {}",
+                      directory, PrintableName(name));
+        }
+      }
+    }
+    return Fail(ErrorCode::kNotFound,
+                "{}: no config.json in this directory (a model is a .gguf file or a Hugging Face directory)",
                 directory);
   }
   FATHOM_TRY(tokenizer_.tokenizer_json, ReadIfThere(env, JoinPath(directory, "tokenizer.json"), kMaxTokenizerBytes));
@@ -197,7 +213,8 @@ Status HuggingFaceModel::Load(Env& env, const std::string& directory) {
   for (size_t i = 0; i < tensors_.size(); ++i) index_.emplace(tensors_[i].name, i);  // unique: by index, or one file
   for (const auto& [tensor, shard] : shards.tensor_to_shard) {
     if (!index_.contains(tensor)) {
-      return Fail(ErrorCode::kCorrupt, "{}: lacks tensor {}, which the index places there", files_[shard], PrintableName(tensor));
+      return Fail(ErrorCode::kCorrupt, "{}: lacks tensor {}, which the index places there", files_[shard],
+                  PrintableName(tensor));
     }
   }
   if (tensors_.empty()) return Fail(ErrorCode::kCorrupt, "{}: has no tensors", files_.front());

@@ -36,7 +36,9 @@ class HfModelTest : public ::testing::Test {
     dir_ = pattern;
   }
   void TearDown() override { std::filesystem::remove_all(dir_); }
-  void Put(const std::string& name, const std::string& text) const { std::ofstream(dir_ + "/" + name, std::ios::binary) << text; }
+  void Put(const std::string& name, const std::string& text) const {
+    std::ofstream(dir_ + "/" + name, std::ios::binary) << text;
+  }
   Error OpenError() const {
     auto model = ModelFile::Open(dir_);
     return model ? Error{ErrorCode::kInternal, "opened without error"} : model.error();
@@ -67,7 +69,8 @@ TEST_F(HfModelTest, OneFile) {
   Put("chat_template.jinja", "own file");
   EXPECT_EQ(OpenTokenizer(dir_)->source.chat_template, "own file");
   EXPECT_EQ(OpenTokenizer(dir_ + "/tokenizer.json")->source.generation_config_json, R"({"eos_token_id":1})");
-  Put("tokenizer_config.json", R"({"chat_template":[{"name":"tool_use","template":"t"},{"name":"default","template":"d"}]})");
+  Put("tokenizer_config.json",
+      R"({"chat_template":[{"name":"tool_use","template":"t"},{"name":"default","template":"d"}]})");
   std::filesystem::remove(dir_ + "/chat_template.jinja");
   EXPECT_EQ(OpenTokenizer(dir_)->source.chat_template, "d");
   // With a trailing slash the directory still has its name.
@@ -76,7 +79,8 @@ TEST_F(HfModelTest, OneFile) {
 
 TEST_F(HfModelTest, MisalignedTensorsAreCopiedToAlignedMemory) {
   Put("config.json", kConfig);
-  std::string header = R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})";
+  std::string header =
+      R"({"a":{"dtype":"I8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})";
   for (int pad = 0; pad < 8; ++pad) {
     Put("model.safetensors", Safetensors(header + std::string(static_cast<size_t>(pad), ' '), 9));
     auto model = ModelFile::Open(dir_);
@@ -89,9 +93,16 @@ TEST_F(HfModelTest, MisalignedTensorsAreCopiedToAlignedMemory) {
 
 TEST_F(HfModelTest, ShardsByIndex) {
   Put("config.json", kConfig);
-  Put("one.safetensors", Safetensors(R"({"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]},"stale":{"dtype":"I8","shape":[1],"data_offsets":[2,3]}})", 3));
-  Put("two.safetensors", Safetensors(R"({"b":{"dtype":"I8","shape":[4],"data_offsets":[0,4]},"a":{"dtype":"I8","shape":[1],"data_offsets":[4,5]}})", 5));
-  Put("model.safetensors.index.json", R"({"metadata":{"total_size":6},"weight_map":{"b":"two.safetensors","a":"one.safetensors"}})");
+  Put("one.safetensors",
+      Safetensors(
+          R"({"a":{"dtype":"I8","shape":[2],"data_offsets":[0,2]},"stale":{"dtype":"I8","shape":[1],"data_offsets":[2,3]}})",
+          3));
+  Put("two.safetensors",
+      Safetensors(
+          R"({"b":{"dtype":"I8","shape":[4],"data_offsets":[0,4]},"a":{"dtype":"I8","shape":[1],"data_offsets":[4,5]}})",
+          5));
+  Put("model.safetensors.index.json",
+      R"({"metadata":{"total_size":6},"weight_map":{"b":"two.safetensors","a":"one.safetensors"}})");
   auto model = ModelFile::Open(dir_);
   ASSERT_TRUE(model) << model.error().message;
   EXPECT_EQ((*model)->tensors().size(), 2u);  // the index decides which "a", and that "stale" is none
@@ -111,7 +122,8 @@ TEST_F(HfModelTest, AnIndexCannotReachOutOfTheDirectory) {
     Put("model.safetensors.index.json", fmt::format(R"({{"weight_map":{{"a":"{}"}}}})", name));
     EXPECT_THAT(OpenError().message, HasSubstr("not a file in this directory")) << name;
   }
-  for (const char* wrong : {"{}", "[]", "", R"({"weight_map":{}})", R"({"weight_map":[]})", R"({"weight_map":{"a":1}})"}) {
+  for (const char* wrong :
+       {"{}", "[]", "", R"({"weight_map":{}})", R"({"weight_map":[]})", R"({"weight_map":{"a":1}})"}) {
     Put("model.safetensors.index.json", wrong);
     EXPECT_EQ(OpenError().code, ErrorCode::kCorrupt) << wrong;
     EXPECT_THAT(OpenError().message, HasSubstr("index.json")) << wrong;
@@ -120,6 +132,9 @@ TEST_F(HfModelTest, AnIndexCannotReachOutOfTheDirectory) {
 
 TEST_F(HfModelTest, WhatIsMissingOrBrokenIsNamed) {
   EXPECT_THAT(OpenError().message, HasSubstr("no config.json"));
+  Put("some.gguf", "");
+  EXPECT_THAT(OpenError().message, HasSubstr("give a GGUF file in it, e.g. some.gguf"));
+  std::filesystem::remove(dir_ + "/some.gguf");
   Put("config.json", kConfig);
   EXPECT_EQ(OpenError().code, ErrorCode::kNotFound);
   EXPECT_THAT(OpenError().message, HasSubstr("model.safetensors"));

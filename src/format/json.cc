@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "format/gguf.h"  // PrintableName
+#include "format/printable.h"
 
 namespace fathom {
 namespace {

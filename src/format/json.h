@@ -19,7 +19,8 @@ Result<nlohmann::json> ParseJsonObject(std::string_view text, int max_depth = 64
 class JsonFields {
  public:
   /// The object must outlive this.
-  explicit JsonFields(const nlohmann::json& object, std::string where = "") : object_(object), where_(std::move(where)) {}
+  explicit JsonFields(const nlohmann::json& object, std::string where = "")
+      : object_(object), where_(std::move(where)) {}
 
   /// nullptr when absent or null.
   const nlohmann::json* Find(std::string_view key) const;

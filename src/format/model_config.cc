@@ -7,7 +7,7 @@ namespace {
 
 // Generous limits: far above any model known, small enough that products of two stay below 2^62 and that nothing
 // allocated per layer, head or expert can be absurd.
-constexpr int32_t kMaxWidth = 1 << 20;   // hidden, intermediate and head-product sizes
+constexpr int32_t kMaxWidth = 1 << 20;  // hidden, intermediate and head-product sizes
 constexpr int32_t kMaxVocab = 1 << 24;
 constexpr int32_t kMaxLayers = 4096;
 constexpr int32_t kMaxHeads = 16384;
@@ -31,14 +31,16 @@ Status InRangeF(const char* field, double value, double low, double high) {
 
 Status ValidateRope(const RopeConfig& rope, int32_t head_part, const char* head_part_name) {
   FATHOM_CHECK_OK(InRange("rope.dim", rope.dim, 2, kMaxHeadDim));
-  if (rope.dim % 2 != 0) return Fail(ErrorCode::kCorrupt, "rope.dim is {}; pairs are rotated, so it must be even", rope.dim);
+  if (rope.dim % 2 != 0)
+    return Fail(ErrorCode::kCorrupt, "rope.dim is {}; pairs are rotated, so it must be even", rope.dim);
   if (rope.dim > head_part) {
     return Fail(ErrorCode::kCorrupt, "rope.dim is {}, more than {} ({})", rope.dim, head_part_name, head_part);
   }
   FATHOM_CHECK_OK(InRangeF("rope_theta", rope.theta, 1.0 + 1e-6, 1e15));
   if (!rope.freq_factors.empty()) {
     if (rope.freq_factors.size() != static_cast<size_t>(rope.dim / 2)) {
-      return Fail(ErrorCode::kCorrupt, "rope_freqs has {} values; {} are needed", rope.freq_factors.size(), rope.dim / 2);
+      return Fail(ErrorCode::kCorrupt, "rope_freqs has {} values; {} are needed", rope.freq_factors.size(),
+                  rope.dim / 2);
     }
     for (float factor : rope.freq_factors) FATHOM_CHECK_OK(InRangeF("rope_freqs value", factor, 1e-6, 1e6));
   }
@@ -74,11 +76,11 @@ Status ValidateMla(const ModelConfig& config) {
   FATHOM_CHECK_OK(InRange("qk_rope_head_dim", mla.qk_rope_head_dim, 2, kMaxHeadDim));
   FATHOM_CHECK_OK(InRange("v_head_dim", mla.v_head_dim, 1, kMaxHeadDim));
   if (config.rope.dim != mla.qk_rope_head_dim) {
-    return Fail(ErrorCode::kCorrupt, "rope.dim is {} but qk_rope_head_dim is {}", config.rope.dim, mla.qk_rope_head_dim);
+    return Fail(ErrorCode::kCorrupt, "rope.dim is {} but qk_rope_head_dim is {}", config.rope.dim,
+                mla.qk_rope_head_dim);
   }
   FATHOM_CHECK_OK(InRange("num_attention_heads × head width",
-                          int64_t{config.num_attention_heads} *
-                              (int64_t{mla.qk_head_dim()} + int64_t{mla.v_head_dim}),
+                          int64_t{config.num_attention_heads} * (int64_t{mla.qk_head_dim()} + int64_t{mla.v_head_dim}),
                           1, int64_t{4} * kMaxWidth));
   FATHOM_CHECK_OK(InRangeF("mla_norm_eps", config.mla_norm_eps, 0, 1));
   return ValidateRope(config.rope, mla.qk_rope_head_dim, "qk_rope_head_dim");
@@ -120,8 +122,8 @@ Status ValidateMoe(const ModelConfig& config) {
                 moe.num_experts_per_tok, moe.topk_group, moe.n_routed_experts / moe.n_group);
   }
   if (moe.group_score_top2 && moe.n_group > 1 && moe.n_routed_experts / moe.n_group < 2) {
-    return Fail(ErrorCode::kCorrupt, "n_group ({}) leaves groups of one expert, which cannot be scored by their best two",
-                moe.n_group);
+    return Fail(ErrorCode::kCorrupt,
+                "n_group ({}) leaves groups of one expert, which cannot be scored by their best two", moe.n_group);
   }
   return InRangeF("routed_scaling_factor", moe.routed_scaling_factor, 1e-6, 1e6);
 }

@@ -32,7 +32,8 @@ struct RopeConfig {
   float factor = 1.0f;                            // yarn, linear, llama3
   int32_t original_max_position_embeddings = 0;   // yarn, llama3
   float beta_fast = 32.0f, beta_slow = 1.0f;      // yarn
-  // yarn (DeepSeek): when mscale_all_dim is not 0 the softmax scale is multiplied by (0.1 mscale_all_dim ln(factor) + 1)^2.
+  // yarn (DeepSeek): when mscale_all_dim is not 0 the softmax scale is multiplied by
+  // (0.1 mscale_all_dim ln(factor) + 1)^2.
   float mscale = 1.0f, mscale_all_dim = 0.0f;
   // yarn: multiplies cos and sin. The readers always set it: what the file says, or what transformers derives
   // (the ratio of the two mscales when both are there, 0.1 ln(factor) + 1 otherwise). 0 in a config made by hand: the

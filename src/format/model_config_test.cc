@@ -119,7 +119,11 @@ TEST(ValidateConfig, AcceptsTheKnownAndNamesTheField) {
   }
   EXPECT_THAT(broken([](ModelConfig& c) { c.moe.n_shared_experts = kMost; }), HasSubstr("n_shared_experts"));
   EXPECT_THAT(broken([](ModelConfig& c) { c.moe.n_shared_experts = 65536; }), HasSubstr("n_shared_experts ×"));
-  EXPECT_THAT(broken([](ModelConfig& c) { c.num_attention_heads = 16384; c.mla.v_head_dim = 16384; }), HasSubstr("head width"));
+  EXPECT_THAT(broken([](ModelConfig& c) {
+                c.num_attention_heads = 16384;
+                c.mla.v_head_dim = 16384;
+              }),
+              HasSubstr("head width"));
   EXPECT_THAT(broken([](ModelConfig& c) { c.rope.dim = 32; }), HasSubstr("rope.dim"));
   EXPECT_THAT(broken([](ModelConfig& c) { c.rope.theta = std::nanf(""); }), HasSubstr("rope_theta"));
   EXPECT_THAT(broken([](ModelConfig& c) { c.rms_norm_eps = INFINITY; }), HasSubstr("rms_norm_eps"));
@@ -128,7 +132,11 @@ TEST(ValidateConfig, AcceptsTheKnownAndNamesTheField) {
   EXPECT_THAT(broken([](ModelConfig& c) { c.rope.freq_factors.assign(32, 0.0f); }), HasSubstr("rope_freqs"));
   EXPECT_THAT(broken([](ModelConfig& c) { c.family = ArchFamily::kLlama; }), HasSubstr("mixture of experts"));
   EXPECT_THAT(broken([](ModelConfig& c) { c.rope.scaling = RopeScaling::kYarn; }), HasSubstr("original_max"));
-  EXPECT_EQ(broken([](ModelConfig& c) { c.moe.first_k_dense_replace = 0; c.intermediate_size = 0; }), "no error");
+  EXPECT_EQ(broken([](ModelConfig& c) {
+              c.moe.first_k_dense_replace = 0;
+              c.intermediate_size = 0;
+            }),
+            "no error");
 }
 
 }  // namespace

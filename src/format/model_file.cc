@@ -46,7 +46,8 @@ Result<TokenizerFile> OpenTokenizer(const std::string& path, Env& env) {
   bool gguf = false;
   if (!env.IsDirectory(path)) {
     FATHOM_TRY(gguf, LooksLikeGguf(env, path));
-    if (!gguf && path.ends_with(".gguf")) return Fail(ErrorCode::kCorrupt, "{}: not a GGUF file (it does not begin with \"GGUF\")", path);
+    if (!gguf && path.ends_with(".gguf"))
+      return Fail(ErrorCode::kCorrupt, "{}: not a GGUF file (it does not begin with \"GGUF\")", path);
   }
   if (gguf) {
     FATHOM_TRY(auto source, OpenGgufTokenizer(env, path));

@@ -16,8 +16,8 @@
 namespace fathom {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::GgufBytes;
+using ::testing::HasSubstr;
 
 class ModelFileTest : public ::testing::Test {
  protected:
@@ -29,8 +29,8 @@ class ModelFileTest : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(dir_); }
   std::string Put(const std::string& name, const std::vector<std::byte>& bytes) const {
     const std::string path = dir_ + "/" + name;
-    std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()),
-                                                static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
     return path;
   }
   std::string dir_;
@@ -107,8 +107,9 @@ TEST_F(ModelFileTest, ErrorsNameTheFile) {
   EXPECT_THAT(ModelFile::Open(empty).error().message, HasSubstr("empty.gguf"));
 }
 
-std::vector<std::string> PutSplit(const std::function<std::string(const std::string&, const std::vector<std::byte>&)>& put,
-                                  int parts, int stated_tensors, int no_delta = 0) {
+std::vector<std::string> PutSplit(
+    const std::function<std::string(const std::string&, const std::vector<std::byte>&)>& put, int parts,
+    int stated_tensors, int no_delta = 0) {
   std::vector<std::string> paths;
   for (int i = 0; i < parts; ++i) {
     GgufBytes bytes = i == 0 ? TinyLlamaMetadata() : GgufBytes();
@@ -161,8 +162,9 @@ TEST_F(ModelFileTest, SplitKeysMustAgree) {
 }
 
 TEST(GgufParts, NamesOfParts) {
-  EXPECT_EQ(GgufPartPaths("d/x-00002-of-00003.gguf"),
-            (std::vector<std::string>{"d/x-00001-of-00003.gguf", "d/x-00002-of-00003.gguf", "d/x-00003-of-00003.gguf"}));
+  EXPECT_EQ(
+      GgufPartPaths("d/x-00002-of-00003.gguf"),
+      (std::vector<std::string>{"d/x-00001-of-00003.gguf", "d/x-00002-of-00003.gguf", "d/x-00003-of-00003.gguf"}));
   for (const char* single : {"x.gguf", "x-00004-of-00003.gguf", "x-00000-of-00003.gguf", "x-0001-of-0003.gguf",
                              "x-00001-of-99999.gguf", "", "-of-"}) {
     EXPECT_EQ(GgufPartPaths(single), (std::vector<std::string>{single}));
@@ -207,7 +209,9 @@ TEST_F(ModelFileTest, ALargeVocabularyLoadsQuickly) {
     merges.push_back(fmt::format("left_{} right_{}", i, i));
   }
   GgufBytes bytes;
-  bytes.Text("tokenizer.ggml.model", "gpt2").Texts("tokenizer.ggml.tokens", tokens).Texts("tokenizer.ggml.merges", merges);
+  bytes.Text("tokenizer.ggml.model", "gpt2")
+      .Texts("tokenizer.ggml.tokens", tokens)
+      .Texts("tokenizer.ggml.merges", merges);
   bytes.I32s("tokenizer.ggml.token_type", std::vector<int32_t>(tokens.size(), 1));
   const std::string path = Put("large.gguf", bytes.Build());
   const auto start = std::chrono::steady_clock::now();
@@ -215,7 +219,8 @@ TEST_F(ModelFileTest, ALargeVocabularyLoadsQuickly) {
   const auto elapsed = std::chrono::steady_clock::now() - start;
   ASSERT_TRUE(tokenizer);
   EXPECT_EQ(tokenizer->source.merges.back(), "left_129999 right_129999");
-  RecordProperty("milliseconds", static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(elapsed).count()));
+  RecordProperty("milliseconds",
+                 static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(elapsed).count()));
   EXPECT_LT(elapsed, std::chrono::milliseconds(1500));
 }
 

@@ -6,7 +6,7 @@
 #include <unordered_set>
 
 #include "format/byte_cursor.h"
-#include "format/gguf.h"  // PrintableName
+#include "format/printable.h"
 
 namespace fathom {
 namespace {
@@ -17,9 +17,9 @@ constexpr size_t kMaxNameBytes = 65535;
 
 std::optional<DType> DTypeOf(std::string_view name) {
   static constexpr std::pair<std::string_view, DType> kNames[] = {
-      {"F64", DType::kF64}, {"F32", DType::kF32}, {"F16", DType::kF16}, {"BF16", DType::kBF16},
-      {"I64", DType::kI64}, {"I32", DType::kI32}, {"I16", DType::kI16}, {"I8", DType::kI8},
-      {"F8_E4M3", DType::kF8_E4M3}};
+      {"F64", DType::kF64},   {"F32", DType::kF32}, {"F16", DType::kF16},
+      {"BF16", DType::kBF16}, {"I64", DType::kI64}, {"I32", DType::kI32},
+      {"I16", DType::kI16},   {"I8", DType::kI8},   {"F8_E4M3", DType::kF8_E4M3}};
   for (const auto& [text, dtype] : kNames) {
     if (text == name) return dtype;
   }
@@ -44,8 +44,10 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   bool number_unsigned(number_unsigned_t value) override {
     if (state_ == State::kShape) {
-      if (tensor_.shape.size() == kMaxDims) return Stop(ErrorCode::kCorrupt, fmt::format("{}: more than {} dimensions", Where(), kMaxDims));
-      if (value > static_cast<uint64_t>(INT64_MAX)) return Stop(ErrorCode::kCorrupt, fmt::format("{}: the extent {}", Where(), value));
+      if (tensor_.shape.size() == kMaxDims)
+        return Stop(ErrorCode::kCorrupt, fmt::format("{}: more than {} dimensions", Where(), kMaxDims));
+      if (value > static_cast<uint64_t>(INT64_MAX))
+        return Stop(ErrorCode::kCorrupt, fmt::format("{}: the extent {}", Where(), value));
       tensor_.shape.push_back(static_cast<int64_t>(value));
       return true;
     }
@@ -65,8 +67,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (state_ != State::kTensor || key_ != "dtype") return Unexpected("a string");
     const auto dtype = DTypeOf(value);
     if (!dtype) {
-      return Stop(ErrorCode::kUnsupported,
-                  fmt::format("tensor {} has dtype {}, which fathom cannot read", PrintableName(tensor_.name), PrintableName(value, 30)));
+      return Stop(ErrorCode::kUnsupported, fmt::format("tensor {} has dtype {}, which fathom cannot read",
+                                                       PrintableName(tensor_.name), PrintableName(value, 30)));
     }
     tensor_.dtype = *dtype;
     return true;
@@ -99,13 +101,18 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       if (value.empty() || value.size() > kMaxNameBytes) {
         return Stop(ErrorCode::kCorrupt, fmt::format("a tensor name of {} bytes", value.size()));
       }
-      if (!names_.insert(value).second) return Stop(ErrorCode::kCorrupt, fmt::format("tensor {} appears twice", PrintableName(value)));
+      if (!names_.insert(value).second)
+        return Stop(ErrorCode::kCorrupt, fmt::format("tensor {} appears twice", PrintableName(value)));
       return true;
     }
     if (state_ == State::kTensor) {
       const unsigned bit = value == "dtype" ? 1 : value == "shape" ? 2 : value == "data_offsets" ? 4 : 0;
-      if (bit == 0) return Stop(ErrorCode::kCorrupt, fmt::format("tensor {}: the unknown field {}", PrintableName(tensor_.name), PrintableName(value)));
-      if ((seen_ & bit) != 0) return Stop(ErrorCode::kCorrupt, fmt::format("tensor {}: {} appears twice", PrintableName(tensor_.name), value));
+      if (bit == 0)
+        return Stop(ErrorCode::kCorrupt,
+                    fmt::format("tensor {}: the unknown field {}", PrintableName(tensor_.name), PrintableName(value)));
+      if ((seen_ & bit) != 0)
+        return Stop(ErrorCode::kCorrupt,
+                    fmt::format("tensor {}: {} appears twice", PrintableName(tensor_.name), value));
       seen_ |= bit;
     }
     return true;
@@ -153,7 +160,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (!error) error = Error{code, std::move(message)};
     return false;
   }
-  bool Unexpected(std::string_view what) { return Stop(ErrorCode::kCorrupt, fmt::format("{}: {} is not expected there", Where(), what)); }
+  bool Unexpected(std::string_view what) {
+    return Stop(ErrorCode::kCorrupt, fmt::format("{}: {} is not expected there", Where(), what));
+  }
   std::string Where() const {
     switch (state_) {
       case State::kBefore:
@@ -170,7 +179,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 
   bool FinishTensor() {
     const std::string name = PrintableName(tensor_.name);
-    if (seen_ != 7) return Stop(ErrorCode::kCorrupt, fmt::format("tensor {}: dtype, shape or data_offsets is missing", name));
+    if (seen_ != 7)
+      return Stop(ErrorCode::kCorrupt, fmt::format("tensor {}: dtype, shape or data_offsets is missing", name));
     if (offsets_seen_ != 2 || begin_ > end_ || end_ > static_cast<uint64_t>(INT64_MAX)) {
       return Stop(ErrorCode::kCorrupt, fmt::format("tensor {}: data_offsets are not a range", name));
     }
@@ -186,8 +196,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     }
     const auto bytes = RowBytes(tensor_.dtype, empty ? 0 : elements);
     if (!bytes || static_cast<uint64_t>(*bytes) != end_ - begin_) {
-      return Stop(ErrorCode::kCorrupt, fmt::format("tensor {}: data_offsets span {} bytes, its shape needs {}", name, end_ - begin_,
-                                                   bytes ? fmt::format("{}", *bytes) : "more than can be counted"));
+      return Stop(ErrorCode::kCorrupt,
+                  fmt::format("tensor {}: data_offsets span {} bytes, its shape needs {}", name, end_ - begin_,
+                              bytes ? fmt::format("{}", *bytes) : "more than can be counted"));
     }
     tensor_.bytes = *bytes;
     tensor_.offset = begin_;
@@ -210,10 +221,11 @@ Result<SafetensorsFile> SafetensorsFile::Parse(std::span<const std::byte> bytes)
   ByteCursor cursor(bytes);
   uint64_t header_bytes = 0;
   std::span<const std::byte> header;
-  if (!cursor.Read(header_bytes)) return Fail(ErrorCode::kCorrupt, "too short for a safetensors file ({} bytes)", bytes.size());
+  if (!cursor.Read(header_bytes))
+    return Fail(ErrorCode::kCorrupt, "too short for a safetensors file ({} bytes)", bytes.size());
   if (header_bytes > kMaxHeaderBytes) {
-    return Fail(ErrorCode::kCorrupt, "the header claims {} bytes; {} is the limit (is this a safetensors file?)", header_bytes,
-                kMaxHeaderBytes);
+    return Fail(ErrorCode::kCorrupt, "the header claims {} bytes; {} is the limit (is this a safetensors file?)",
+                header_bytes, kMaxHeaderBytes);
   }
   if (!cursor.Take(header_bytes, header)) {
     return Fail(ErrorCode::kCorrupt, "the header claims {} bytes, {} are there", header_bytes, cursor.remaining());
@@ -236,13 +248,14 @@ Result<SafetensorsFile> SafetensorsFile::Parse(std::span<const std::byte> bytes)
   uint64_t expected = 0;
   for (SafetensorsEntry* tensor : by_offset) {
     if (tensor->offset != expected) {
-      return Fail(ErrorCode::kCorrupt, "tensor {} begins at {}, {} the end of the one before it ({})", PrintableName(tensor->name),
-                  tensor->offset, tensor->offset < expected ? "inside, before" : "after a gap behind", expected);
+      return Fail(ErrorCode::kCorrupt, "tensor {} begins at {}, {} the end of the one before it ({})",
+                  PrintableName(tensor->name), tensor->offset,
+                  tensor->offset < expected ? "inside, before" : "after a gap behind", expected);
     }
     expected += static_cast<uint64_t>(tensor->bytes);
     if (expected > cursor.remaining()) {
-      return Fail(ErrorCode::kCorrupt, "tensor {} ends at {}, past the {} bytes of data", PrintableName(tensor->name), expected,
-                  cursor.remaining());
+      return Fail(ErrorCode::kCorrupt, "tensor {} ends at {}, past the {} bytes of data", PrintableName(tensor->name),
+                  expected, cursor.remaining());
     }
     tensor->offset += data_begin;
   }

@@ -24,8 +24,8 @@ struct SafetensorsEntry {
 };
 
 struct SafetensorsFile {
-  std::vector<SafetensorsEntry> tensors;                         // in order of the header
-  std::vector<std::pair<std::string, std::string>> metadata;     // __metadata__
+  std::vector<SafetensorsEntry> tensors;                      // in order of the header
+  std::vector<std::pair<std::string, std::string>> metadata;  // __metadata__
 
   /// bytes: the whole file. The messages do not name the file; the caller knows it.
   static Result<SafetensorsFile> Parse(std::span<const std::byte> bytes);

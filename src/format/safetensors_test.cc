@@ -47,7 +47,8 @@ TEST(Safetensors, ScalarsEmptyTensorsAndNoTensors) {
   EXPECT_TRUE(SafetensorsFile::Parse(File("{}", 0)));
   const auto bytes = File(
       R"({"s":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"e":{"dtype":"F32","shape":[0,7],"data_offsets":[4,4]},)"
-      R"("t":{"dtype":"I8","shape":[2],"data_offsets":[4,6]}})", 6);
+      R"("t":{"dtype":"I8","shape":[2],"data_offsets":[4,6]}})",
+      6);
   auto file = SafetensorsFile::Parse(bytes);
   ASSERT_TRUE(file) << file.error().message;
   EXPECT_TRUE(file->tensors[0].shape.empty());
@@ -57,11 +58,13 @@ TEST(Safetensors, ScalarsEmptyTensorsAndNoTensors) {
 
 TEST(Safetensors, EveryDtypeByName) {
   const std::pair<const char*, DType> known[] = {
-      {"F64", DType::kF64}, {"F32", DType::kF32}, {"F16", DType::kF16}, {"BF16", DType::kBF16}, {"I64", DType::kI64},
-      {"I32", DType::kI32}, {"I16", DType::kI16}, {"I8", DType::kI8},   {"F8_E4M3", DType::kF8_E4M3}};
+      {"F64", DType::kF64},   {"F32", DType::kF32}, {"F16", DType::kF16},
+      {"BF16", DType::kBF16}, {"I64", DType::kI64}, {"I32", DType::kI32},
+      {"I16", DType::kI16},   {"I8", DType::kI8},   {"F8_E4M3", DType::kF8_E4M3}};
   for (const auto& [name, dtype] : known) {
     const size_t size = static_cast<size_t>(TraitsOf(dtype).block_bytes);
-    const auto bytes = File(fmt::format(R"({{"t":{{"dtype":"{}","shape":[2],"data_offsets":[0,{}]}}}})", name, 2 * size), 2 * size);
+    const auto bytes =
+        File(fmt::format(R"({{"t":{{"dtype":"{}","shape":[2],"data_offsets":[0,{}]}}}})", name, 2 * size), 2 * size);
     auto file = SafetensorsFile::Parse(bytes);
     ASSERT_TRUE(file) << name << file.error().message;
     EXPECT_EQ(file->tensors[0].dtype, dtype);
@@ -107,7 +110,8 @@ TEST(Safetensors, TheFormOfTheHeaderIsFixed) {
       {R"({"a":{"dtype":"F32","shape":[6],"data_offsets":[0,24,24]}})", "more than two"},
       {R"({"a":{"dtype":"F32","shape":[6],"data_offsets":[24,0]}})", "not a range"},
       {R"({"a":{"dtype":"F32","shape":[6],"data_offsets":[0,1e30]}})", "not expected"},
-      {R"({"a":{"dtype":"F32","shape":[6],"data_offsets":[18446744073709551615,18446744073709551615]}})", "not a range"},
+      {R"({"a":{"dtype":"F32","shape":[6],"data_offsets":[18446744073709551615,18446744073709551615]}})",
+       "not a range"},
       {R"({"__metadata__":{"x":1}})", "a number is not expected"},
       {R"({"__metadata__":{"x":{}}})", "an object is not expected"},
       {R"({"__metadata__":"x"})", "a string is not expected"},
@@ -132,8 +136,12 @@ TEST(Safetensors, ShapesMustFitTheirBytes) {
 
 TEST(Safetensors, TensorsLieEndToEnd) {
   const auto two = [](int a, int b, int c, int d, size_t data) {
-    return ErrorOf(fmt::format(R"({{"a":{{"dtype":"I8","shape":[{}],"data_offsets":[{},{}]}},"b":{{"dtype":"I8","shape":[{}],"data_offsets":[{},{}]}}}})",
-                               b - a, a, b, d - c, c, d), data).message;
+    return ErrorOf(
+               fmt::format(
+                   R"({{"a":{{"dtype":"I8","shape":[{}],"data_offsets":[{},{}]}},"b":{{"dtype":"I8","shape":[{}],"data_offsets":[{},{}]}}}})",
+                   b - a, a, b, d - c, c, d),
+               data)
+        .message;
   };
   EXPECT_EQ(two(0, 12, 12, 24, 24), "parsed without error");
   EXPECT_THAT(two(0, 12, 10, 24, 24), HasSubstr("inside, before"));
@@ -171,7 +179,8 @@ TEST(Safetensors, TruncatedAtEveryByteAndEveryByteFlipped) {
         ++errors;
         continue;
       }
-      for (const auto& tensor : file->tensors) ASSERT_LE(tensor.offset + static_cast<uint64_t>(tensor.bytes), copy.size());
+      for (const auto& tensor : file->tensors)
+        ASSERT_LE(tensor.offset + static_cast<uint64_t>(tensor.bytes), copy.size());
     }
   }
   EXPECT_GT(errors, 30000);

@@ -46,7 +46,10 @@ class MappedFile {
   /// release is called once, at destruction; probe reports the file's size now (for CheckUnchanged) or is empty.
   MappedFile(std::string path, std::span<const std::byte> bytes, std::function<void()> release,
              std::function<Result<int64_t>()> probe, std::function<Status(int64_t, int64_t, MapAdvice)> advise)
-      : path_(std::move(path)), bytes_(bytes), release_(std::move(release)), probe_(std::move(probe)),
+      : path_(std::move(path)),
+        bytes_(bytes),
+        release_(std::move(release)),
+        probe_(std::move(probe)),
         advise_(std::move(advise)) {}
   ~MappedFile() {
     if (release_) release_();

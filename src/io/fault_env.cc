@@ -69,7 +69,8 @@ Result<std::unique_ptr<MappedFile>> FaultEnv::Map(const std::string& path, const
   if (faults.map_truncate < 0 && faults.map_xor.empty() && faults.shrink_after_map < 0) return real;
   // A copy, exactly as long as the file is to look, so that the address sanitizer sees any step past its end.
   const int64_t size = faults.map_truncate >= 0 ? std::min(faults.map_truncate, real->size()) : real->size();
-  auto copy = std::make_shared<std::unique_ptr<std::byte[]>>(new std::byte[static_cast<size_t>(std::max<int64_t>(size, 1))]);
+  auto copy =
+      std::make_shared<std::unique_ptr<std::byte[]>>(new std::byte[static_cast<size_t>(std::max<int64_t>(size, 1))]);
   if (size > 0) std::memcpy(copy->get(), real->bytes().data(), static_cast<size_t>(size));
   for (const auto& [offset, bits] : faults.map_xor) {
     if (offset >= 0 && offset < size) copy->get()[offset] ^= std::byte{bits};

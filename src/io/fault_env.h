@@ -24,13 +24,13 @@ struct Faults {
   bool fail_close = false;
   bool fail_rename = false;
   bool fail_sync_directory = false;
-  size_t max_read = 0;                    // at most this many bytes per Read; 0: no limit
-  int64_t fail_reads_from = kNever;       // reads that touch this offset or later fail with kIo
-  int64_t fail_write_after = kNever;      // bytes that still reach a file before Append fails with kResource (torn)
-  int64_t map_truncate = kNever;          // mapped files look this long
-  int64_t shrink_after_map = kNever;      // CheckUnchanged sees this size
-  std::map<int64_t, uint8_t> map_xor;     // offset -> bits flipped in mapped files
-  std::string only;                       // when not empty: only paths that contain it misbehave
+  size_t max_read = 0;                 // at most this many bytes per Read; 0: no limit
+  int64_t fail_reads_from = kNever;    // reads that touch this offset or later fail with kIo
+  int64_t fail_write_after = kNever;   // bytes that still reach a file before Append fails with kResource (torn)
+  int64_t map_truncate = kNever;       // mapped files look this long
+  int64_t shrink_after_map = kNever;   // CheckUnchanged sees this size
+  std::map<int64_t, uint8_t> map_xor;  // offset -> bits flipped in mapped files
+  std::string only;                    // when not empty: only paths that contain it misbehave
 };
 
 class FaultEnv : public Env {

@@ -15,8 +15,8 @@ Result<std::unique_ptr<FileWriter>> FileWriter::Create(Env& env, const std::stri
   // the same number is stepped over.
   static std::atomic<unsigned> counter{0};
   for (int attempt = 0;; ++attempt) {
-    const std::string temporary = JoinPath(
-        DirectoryOf(path), fmt::format(".{}.{}-{}.part", BaseName(path), ::getpid(), counter.fetch_add(1)));
+    const std::string temporary =
+        JoinPath(DirectoryOf(path), fmt::format(".{}.{}-{}.part", BaseName(path), ::getpid(), counter.fetch_add(1)));
     auto file = env.Create(temporary);
     if (file) {
       return std::unique_ptr<FileWriter>(
@@ -30,7 +30,10 @@ Result<std::unique_ptr<FileWriter>> FileWriter::Create(Env& env, const std::stri
 
 FileWriter::FileWriter(Env& env, std::string path, std::string temporary, std::unique_ptr<WritableFile> file,
                        size_t buffer_bytes)
-    : env_(env), path_(std::move(path)), temporary_(std::move(temporary)), file_(std::move(file)),
+    : env_(env),
+      path_(std::move(path)),
+      temporary_(std::move(temporary)),
+      file_(std::move(file)),
       capacity_(buffer_bytes) {}
 
 FileWriter::~FileWriter() {

@@ -33,8 +33,8 @@ class IoTest : public ::testing::Test {
 
 TEST_F(IoTest, MapShowsTheBytesAndNoticesShrinking) {
   Put("a", "hello world");
-  for (MapAdvice advice : {MapAdvice::kNormal, MapAdvice::kRandom, MapAdvice::kSequential, MapAdvice::kWillNeed,
-                           MapAdvice::kPopulate}) {
+  for (MapAdvice advice :
+       {MapAdvice::kNormal, MapAdvice::kRandom, MapAdvice::kSequential, MapAdvice::kWillNeed, MapAdvice::kPopulate}) {
     auto mapped = Env::Default().Map(Path("a"), {.advice = advice, .populate = true});
     ASSERT_TRUE(mapped) << mapped.error().message;
     EXPECT_EQ(Text((*mapped)->bytes()), "hello world");

@@ -74,7 +74,7 @@ Result<OpenedFile> OpenRegular(const std::string& path) {
   } while (raw < 0 && errno == EINTR);
   if (raw < 0) return SystemError(path, "cannot open", errno);
   Descriptor fd(raw);
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd.get(), &info) != 0) return SystemError(path, "cannot stat", errno);
   if (!S_ISREG(info.st_mode)) {
     return Fail(ErrorCode::kInvalidArgument, "{}: {}", path,
@@ -157,7 +157,7 @@ class PosixEnv : public Env {
     // The descriptor stays open with the mapping, so that CheckUnchanged asks the same inode even after a rename.
     auto fd = std::make_shared<Descriptor>(std::move(file.fd));
     auto probe = [path, fd]() -> Result<int64_t> {
-      struct stat info {};
+      struct stat info{};
       if (::fstat(fd->get(), &info) != 0) return SystemError(path, "cannot stat", errno);
       return static_cast<int64_t>(info.st_size);
     };
@@ -174,8 +174,9 @@ class PosixEnv : public Env {
       if (errno == EINVAL && advice == MapAdvice::kPopulate && ::madvise(from, length, MADV_WILLNEED) == 0) return {};
       return SystemError(path, "madvise", errno);
     };
-    auto mapped = std::make_unique<MappedFile>(path, std::span(static_cast<const std::byte*>(base), size),
-                                               [base, size] { ::munmap(base, size); }, probe, advise);
+    auto mapped = std::make_unique<MappedFile>(
+        path, std::span(static_cast<const std::byte*>(base), size), [base, size] { ::munmap(base, size); }, probe,
+        advise);
     if (options.advice != MapAdvice::kNormal) {
       (void)mapped->Advise(0, mapped->size(), options.advice);  // only a hint
     }
@@ -212,19 +213,19 @@ class PosixEnv : public Env {
   }
 
   Result<int64_t> FileSize(const std::string& path) override {
-    struct stat info {};
+    struct stat info{};
     if (::stat(path.c_str(), &info) != 0) return SystemError(path, "cannot stat", errno);
     if (!S_ISREG(info.st_mode)) return Fail(ErrorCode::kInvalidArgument, "{}: is not a regular file", path);
     return static_cast<int64_t>(info.st_size);
   }
 
   bool IsDirectory(const std::string& path) override {
-    struct stat info {};
+    struct stat info{};
     return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
   }
 
   bool Exists(const std::string& path) override {
-    struct stat info {};
+    struct stat info{};
     return ::stat(path.c_str(), &info) == 0;
   }
 
