@@ -20,12 +20,12 @@ namespace {
 size_t Home(uint64_t pair, size_t mask) { return (pair * 0x9E3779B97F4A7C15 >> 24) & mask; }
 }  // namespace
 
-const BpeModel::Merge* BpeModel::FindMerge(TokenId left, TokenId right) const {
+BpeModel::Outcome BpeModel::FindMerge(TokenId left, TokenId right) const {
   const uint64_t pair = Pair(left, right);
   const size_t mask = merges_.size() - 1;
   for (size_t i = Home(pair, mask);; i = (i + 1) & mask) {
-    if (merges_[i].pair == pair) return &merges_[i];
-    if (merges_[i].pair == kNoPair) return nullptr;
+    if (merges_[i].pair == pair) return {merges_[i].rank, merges_[i].merged};
+    if (merges_[i].pair == kNoPair) return {};
   }
 }
 
@@ -85,6 +85,21 @@ void BpeModel::Finish() {
       }
     }
   }
+  FinishTables();
+}
+
+void BpeModel::FinishTables() {
+  byte_pairs_.resize(256 * 256);
+  for (int left = 0; left < 256; ++left) {
+    for (int right = 0; right < 256; ++right) {
+      if (byte_ids_[left] < 0 || byte_ids_[right] < 0) continue;
+      byte_pairs_[left * 256 + right] = FindMerge(byte_ids_[left], byte_ids_[right]);
+    }
+  }
+  for (TokenId id = 0; id < vocabulary_->size(); ++id) {
+    const bool word = vocabulary_->Has(id, Vocabulary::kWord);
+    whole_[id] = !word ? kOthers : options_.ignore_merges ? kItself : kNotKnownYet;
+  }
 }
 
 void BpeModel::Symbols(std::string_view word, std::vector<TokenId>& out) const {
@@ -107,15 +122,14 @@ void BpeModel::Symbols(std::string_view word, std::vector<TokenId>& out) const {
 void BpeModel::Encode(std::string_view word, std::vector<TokenId>& out) const {
   if (word.empty()) return;
   const TokenId whole = vocabulary_->Find(word);
-  if (whole >= 0 && vocabulary_->Has(whole, Vocabulary::kWord)) {
-    if (options_.ignore_merges) return out.push_back(whole);
+  if (whole >= 0) {
     const uint8_t known = whole_[whole].load(std::memory_order_relaxed);
-    if (known == 1) return out.push_back(whole);
-    if (known == 0) {
+    if (known == kItself) return out.push_back(whole);
+    if (known == kNotKnownYet) {
       const size_t before = out.size();
       word.size() <= kShortWord ? MergeShort(word, out) : MergeLong(word, out);
       const bool itself = out.size() == before + 1 && out.back() == whole;
-      whole_[whole].store(itself ? 1 : 2, std::memory_order_relaxed);
+      whole_[whole].store(itself ? kItself : kOthers, std::memory_order_relaxed);
       return;
     }
   }
@@ -129,12 +143,15 @@ void BpeModel::MergeShort(std::string_view word, std::vector<TokenId>& out) cons
   TokenId merged[kShortWord];
   int n = static_cast<int>(word.size());
   for (int i = 0; i < n; ++i) ids[i] = byte_ids_[static_cast<uint8_t>(word[i])];
-  const auto look_up = [&](int i) {
-    const Merge* merge = i + 1 < n ? FindMerge(ids[i], ids[i + 1]) : nullptr;
-    ranks[i] = merge != nullptr ? merge->rank : kNoRank;
-    merged[i] = merge != nullptr ? merge->merged : -1;
+  const auto set = [&](int i, Outcome outcome) {
+    ranks[i] = outcome.rank;
+    merged[i] = outcome.merged;
   };
-  for (int i = 0; i < n; ++i) look_up(i);
+  const auto look_up = [&](int i) { set(i, i + 1 < n ? FindMerge(ids[i], ids[i + 1]) : Outcome{}); };
+  for (int i = 0; i + 1 < n; ++i) {
+    set(i, byte_pairs_[static_cast<uint8_t>(word[i]) * 256 + static_cast<uint8_t>(word[i + 1])]);
+  }
+  set(n - 1, {});
   for (;;) {
     int best = 0;
     for (int i = 1; i < n; ++i) {
@@ -174,10 +191,10 @@ void BpeModel::MergeLong(std::string_view word, std::vector<TokenId>& out) const
   heap.reserve(n);
   for (uint32_t i = 0; i < n; ++i) next[i] = i + 1, previous[i] = i == 0 ? kEnd : i - 1;
   const auto look_up = [&](uint32_t i) {
-    const Merge* merge = next[i] != kEnd ? FindMerge(ids[i], ids[next[i]]) : nullptr;
-    ranks[i] = merge != nullptr ? merge->rank : kNoRank;
-    merged[i] = merge != nullptr ? merge->merged : -1;
-    return merge != nullptr;
+    const Outcome outcome = next[i] != kEnd ? FindMerge(ids[i], ids[next[i]]) : Outcome{};
+    ranks[i] = outcome.rank;
+    merged[i] = outcome.merged;
+    return outcome.rank != kNoRank;
   };
   for (uint32_t i = 0; i < n; ++i) {
     if (look_up(i)) heap.push_back({ranks[i], i});

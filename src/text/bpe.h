@@ -47,8 +47,13 @@ class BpeModel {
   static uint64_t Pair(TokenId left, TokenId right) {
     return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
   }
-  const Merge* FindMerge(TokenId left, TokenId right) const;
+  struct Outcome {
+    uint32_t rank = kNoRank;
+    TokenId merged = -1;
+  };
+  Outcome FindMerge(TokenId left, TokenId right) const;
   void GrowMerges();
+  void FinishTables();
   void Symbols(std::string_view word, std::vector<TokenId>& out) const;
   void MergeShort(std::string_view word, std::vector<TokenId>& out) const;
   void MergeLong(std::string_view word, std::vector<TokenId>& out) const;
@@ -61,8 +66,10 @@ class BpeModel {
   std::array<TokenId, 256> byte_ids_{};
   bool all_bytes_ = true;
   std::array<std::vector<TokenId>, 256> missing_byte_ids_;  // what stands for a byte without a token
-  // For each token whether merging its bytes gives the token itself: 0 not known yet, 1 yes, 2 no. Most words of
-  // running text are one token, so that this saves nearly all merging.
+  std::vector<Outcome> byte_pairs_;  // [left byte * 256 + right byte]: where every word's merging begins
+  // For each token whether a word of its bytes becomes the token itself: a Whole. Most words of running text are one
+  // token, so that this saves nearly all merging.
+  enum Whole : uint8_t { kNotKnownYet, kItself, kOthers };
   std::unique_ptr<std::atomic<uint8_t>[]> whole_;
 };
 

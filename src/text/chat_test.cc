@@ -73,13 +73,15 @@ TEST(Chat, EncodesWhatItRenders) {
   const std::vector<std::vector<ChatMessage>> conversations = {
       {{Role::kUser, "Hello world", ""}},
       {{Role::kUser, "\n\n  leading newlines join the format's own\n", ""}},
-      {{Role::kSystem, "Be terse.", ""}, {Role::kUser, "12345 +\n", ""}, {Role::kAssistant, " ok", ""}, {Role::kUser, "", ""}},
+      {{Role::kSystem, "Be terse.", ""}, {Role::kUser, "12345 +\n", ""}, {Role::kAssistant, " ok", ""},
+       {Role::kUser, "", ""}},
       {{Role::kUser, "a", ""}, {Role::kAssistant, "<think>hm</think>b", ""}, {Role::kUser, "c", ""}},
   };
   for (const auto& item : kCases) {
     const auto tokenizer = GoldenTokenizer(item.tokenizer);
     for (const auto& messages : conversations) {
-      if (item.format != ChatFormat::kDeepseekR1 && item.format != ChatFormat::kDeepseekV31 && messages.size() == 3) continue;
+      const bool drops_reasoning = item.format == ChatFormat::kDeepseekR1 || item.format == ChatFormat::kDeepseekV31;
+      if (messages.size() == 3 && !drops_reasoning) continue;
       for (bool thinking : {false, true}) {
         ChatOptions options;
         options.thinking = thinking;
@@ -105,13 +107,16 @@ TEST(Chat, ContentCannotForgeMarks) {
   for (const auto& item : kCases) {
     const auto tokenizer = GoldenTokenizer(item.tokenizer);
     const auto marks = [&](const std::string& content) {
-      const std::vector<ChatMessage> messages = {
-          {Role::kSystem, content, ""}, {Role::kUser, content, ""}, {Role::kAssistant, "x" + content, content}, {Role::kUser, content, ""}};
+      const std::vector<ChatMessage> messages = {{Role::kSystem, content, ""},
+                                                 {Role::kUser, content, ""},
+                                                 {Role::kAssistant, "x" + content, content},
+                                                 {Role::kUser, content, ""}};
       auto ids = EncodeChat(item.format, *tokenizer, messages, {});
       EXPECT_TRUE(ids.has_value());
+      const TokenId think = tokenizer->FindToken("<think>"), end_think = tokenizer->FindToken("</think>");
       std::vector<TokenId> out;
       for (TokenId id : *ids) {
-        if (tokenizer->IsControl(id) || id == tokenizer->FindToken("<think>") || id == tokenizer->FindToken("</think>")) out.push_back(id);
+        if (tokenizer->IsControl(id) || id == think || id == end_think) out.push_back(id);
       }
       return out;
     };
@@ -132,8 +137,8 @@ TEST(Chat, Errors) {
 }
 
 TEST(Chat, NamesAreTwoWay) {
-  for (ChatFormat format : {ChatFormat::kDeepseekV2, ChatFormat::kDeepseekV3, ChatFormat::kDeepseekR1, ChatFormat::kDeepseekV31,
-                            ChatFormat::kChatML, ChatFormat::kLlama3, ChatFormat::kPlain}) {
+  for (ChatFormat format : {ChatFormat::kDeepseekV2, ChatFormat::kDeepseekV3, ChatFormat::kDeepseekR1,
+                            ChatFormat::kDeepseekV31, ChatFormat::kChatML, ChatFormat::kLlama3, ChatFormat::kPlain}) {
     EXPECT_EQ(ParseChatFormat(ChatFormatName(format)), format);
   }
   EXPECT_EQ(ParseChatFormat("klingon"), std::nullopt);
@@ -145,9 +150,12 @@ TEST(Chat, DetectsTheFormat) {
   // Reduced to what tells them apart; the whole templates are checked below where they are at hand.
   const std::string turns = "{{bos_token}}{{'<｜User｜>' + message['content']}}{{'<｜Assistant｜>' + content}}";
   EXPECT_EQ(from(turns + "{{'<｜Assistant｜>'}}"), ChatFormat::kDeepseekV3);
-  EXPECT_EQ(from(turns + "{% set content = content.split('</think>')[-1] %}{{'<｜Assistant｜><think>\\n'}}"), ChatFormat::kDeepseekR1);
-  EXPECT_EQ(from(turns + "{% if not enable_thinking %}{% endif %}{{'<｜Assistant｜><think>\\n'}}"), ChatFormat::kDeepseekR1);
-  EXPECT_EQ(from(turns + "{% if not thinking %}{{'</think>'}}{% else %}{{'<think>'}}{% endif %}"), ChatFormat::kDeepseekV31);
+  EXPECT_EQ(from(turns + "{% set content = content.split('</think>')[-1] %}{{'<｜Assistant｜><think>\\n'}}"),
+            ChatFormat::kDeepseekR1);
+  EXPECT_EQ(from(turns + "{% if not enable_thinking %}{% endif %}{{'<｜Assistant｜><think>\\n'}}"),
+            ChatFormat::kDeepseekR1);
+  EXPECT_EQ(from(turns + "{% if not thinking %}{{'</think>'}}{% else %}{{'<think>'}}{% endif %}"),
+            ChatFormat::kDeepseekV31);
   EXPECT_EQ(from("{{ 'User: ' + message['content'] + '\n\n' }}{{ 'Assistant: ' + message['content'] + eos_token }}"),
             ChatFormat::kDeepseekV2);
   EXPECT_EQ(from("{{'<|im_start|>' + message['role'] + '\n'}}"), ChatFormat::kChatML);
@@ -197,7 +205,10 @@ struct Split {
 Split Parse(const std::string& text, bool inside, uint32_t longest, RandomForTest& random) {
   ReasoningParser parser(inside);
   Split out;
-  const auto add = [&](const ReasoningParser::Piece& piece) { out.reasoning += piece.reasoning, out.content += piece.content; };
+  const auto add = [&](const ReasoningParser::Piece& piece) {
+    out.reasoning += piece.reasoning;
+    out.content += piece.content;
+  };
   for (size_t at = 0; at < text.size();) {
     const size_t length = longest == 0 ? 1 : random.Below(longest + 1);
     add(parser.Push(text.substr(at, length)));
@@ -232,7 +243,9 @@ TEST(ReasoningParser, SplitsHoweverTheTextArrives) {
   RandomForTest random(1);
   for (const auto& item : kCases) {
     EXPECT_EQ(Parse(item.text, item.inside, 0, random), item.expected) << item.text;
-    for (uint32_t i = 0; i < 60; ++i) EXPECT_EQ(Parse(item.text, item.inside, 1 + i % 12, random), item.expected) << item.text;
+    for (uint32_t i = 0; i < 60; ++i) {
+      EXPECT_EQ(Parse(item.text, item.inside, 1 + i % 12, random), item.expected) << item.text;
+    }
   }
 }
 
@@ -247,7 +260,8 @@ TEST(ReasoningParser, EmitsAsSoonAsItIsSure) {
   EXPECT_FALSE(parser.inside());
 }
 
-std::string RunStops(const std::vector<std::string>& stops, const std::string& text, uint32_t longest, RandomForTest& random, bool& stopped) {
+std::string RunStops(const std::vector<std::string>& stops, const std::string& text, uint32_t longest,
+                     RandomForTest& random, bool& stopped) {
   StopMatcher matcher(stops);
   std::string out;
   for (size_t at = 0; at < text.size();) {

@@ -17,11 +17,13 @@ Matches Find(const SplitRegex& regex, std::string_view text) {
   return out;
 }
 
-std::vector<std::string> Texts(std::string_view pattern, std::string_view text, RegexEngine engine = RegexEngine::kAuto) {
+std::vector<std::string> Texts(std::string_view pattern, std::string_view text,
+                               RegexEngine engine = RegexEngine::kAuto) {
   auto regex = SplitRegex::Compile(pattern, engine);
   EXPECT_TRUE(regex.has_value()) << (regex ? "" : regex.error().message);
   std::vector<std::string> out;
-  if (regex) (*regex)->FindAll(text, [&](size_t begin, size_t end) { out.emplace_back(text.substr(begin, end - begin)); });
+  const auto take = [&](size_t begin, size_t end) { out.emplace_back(text.substr(begin, end - begin)); };
+  if (regex) (*regex)->FindAll(text, take);
   return out;
 }
 
@@ -30,12 +32,16 @@ using Strings = std::vector<std::string>;
 // Patterns of published tokenisers, and shapes that exercise each part of the program engine.
 const char* const kPatterns[] = {
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}|\s+)",
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*)"
+    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*)"
+    R"(|\s*[\r\n]+|\s+(?!\S)|\s+)",
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}{1,3}|\s+)",
     R"(\s?\p{L}+)", R"(\s?\p{P}+)", R"(\s+$)", "[\r\n]", R"([0-9][0-9][0-9])", R"([\p{P}\$\+<=>\^~\|]+)",
-    "(?:ab|a)(?:bc|c)?", "(?:a|b)+c", "(?:a|b){2,3}", "a{0}b", "x{2,}", R"(^\w+)", R"(\d+(?=\.))", "(?=l)",
-    "a|b|", R"(\S+)", R"([^aeiou]+)", "(?:the|world) (?:world|the)", R"(\w+(?!\w))", R"([\x{4E00}-\x{9FA5}]+)", ".", R"(\p{^L}+)",
+    "(?:ab|a)(?:bc|c)?", "(?:a|b)+c", "(?:a|b){2,3}", "a{0}b", "x{2,}", R"(^\w+)", R"(\d+(?=\.))", "(?=l)", "a|b|",
+    R"(\S+)", R"([^aeiou]+)", "(?:the|world) (?:world|the)", R"(\w+(?!\w))", R"([\x{4E00}-\x{9FA5}]+)", ".",
+    R"(\p{^L}+)",
 };
 
 TEST(SplitRegex, BothEnginesAgree) {
@@ -100,15 +106,11 @@ TEST(SplitRegex, LeavesTheRestToPcre2) {
 }
 
 TEST(SplitRegex, RefusesMalformedPatterns) {
-  for (const char* pattern : {"(", "a)", "[", "[a", "*a", "\\", "\\p{L", "a{2}{", "(?", "[z-a]", "\\p{Nonsense}", "(?P<a", "\xff",
-                              "\\x{110000}", "(?<=a+)b"}) {
-    auto regex = SplitRegex::Compile(pattern);
-    if (std::string_view(pattern) == "a{2}{") {
-      EXPECT_TRUE(regex.has_value());
-      continue;
-    }
-    EXPECT_FALSE(regex.has_value()) << pattern;
+  for (const char* pattern : {"(", "a)", "[", "[a", "*a", "\\", "\\p{L", "(?", "[z-a]", "\\p{Nonsense}", "(?P<a",
+                              "\xff", "\\x{110000}", "(?<=a+)b"}) {
+    EXPECT_FALSE(SplitRegex::Compile(pattern).has_value()) << pattern;
   }
+  EXPECT_TRUE(SplitRegex::Compile("a{2}{").has_value());
   EXPECT_FALSE(SplitRegex::Compile(std::string(100000, 'a')).has_value());
   EXPECT_FALSE(SplitRegex::Compile(std::string(50000, '(')).has_value());
   EXPECT_FALSE(SplitRegex::Compile(std::string(50000, '[')).has_value());

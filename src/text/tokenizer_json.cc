@@ -3,6 +3,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <unordered_set>
 
 #include "text/bpe_tokenizer.h"
 #include "text/tokenizer_json_reader.h"
@@ -187,6 +188,14 @@ Result<AddedToken> ReadAddedToken(const Json& node, TokenId id, const std::strin
 
 Result<std::vector<Listed>> ReadAddedTokens(const Json& document, const Json& config) {
   std::vector<Listed> out;
+  std::unordered_set<TokenId> ids;
+  std::unordered_set<std::string> texts;
+  const auto take = [&](AddedToken token, const std::string& where) {
+    if (token.text.empty()) return;
+    ids.insert(token.id);
+    texts.insert(token.text);
+    out.push_back({std::move(token), where});
+  };
   if (const Json* list = Member(document, "added_tokens")) {
     if (!list->is_array()) return Fail(ErrorCode::kCorrupt, "added_tokens: not a list");
     for (size_t i = 0; i < list->size(); ++i) {
@@ -195,7 +204,7 @@ Result<std::vector<Listed>> ReadAddedTokens(const Json& document, const Json& co
       if (id == nullptr) return Fail(ErrorCode::kCorrupt, "{}.id: missing", where);
       FATHOM_TRY(const TokenId number, IdOf(*id, where + ".id"));
       FATHOM_TRY(AddedToken token, ReadAddedToken((*list)[i], number, where));
-      if (!token.text.empty()) out.push_back({std::move(token), where});
+      take(std::move(token), where);
     }
   }
   // tokenizer_config.json may add more; what tokenizer.json has already stays as it says.
@@ -207,10 +216,7 @@ Result<std::vector<Listed>> ReadAddedTokens(const Json& document, const Json& co
       if (!digits) return Fail(ErrorCode::kCorrupt, "{}: not a token id", where);
       FATHOM_TRY(const TokenId id, IdOf(Json(std::stoll(key)), where));
       FATHOM_TRY(AddedToken token, ReadAddedToken(node, id, where));
-      const bool known = std::any_of(out.begin(), out.end(), [&](const Listed& l) {
-        return l.token.id == id || l.token.text == token.text;
-      });
-      if (!known && !token.text.empty()) out.push_back({std::move(token), where});
+      if (!ids.contains(id) && !texts.contains(token.text)) take(std::move(token), where);
     }
   }
   return out;
@@ -350,17 +356,21 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const TokenizerSpec& spec) 
   const bool configured = !spec.tokenizer_config_json.empty();
   parts.bos = find(ConfigToken(config, "bos_token"));
   if (parts.bos < 0) parts.bos = find(template_bos);
-  bool family_adds_bos = false;
-  if (parts.bos < 0 && !configured) {
-    for (std::string_view name : {"<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<s>"}) {
-      if (parts.bos < 0) parts.bos = find(name), family_adds_bos = parts.bos >= 0;
+  const auto guess = [&](std::initializer_list<std::string_view> names) -> TokenId {
+    for (std::string_view name : names) {
+      const AddedToken* token = configured ? nullptr : parts.added.FindByText(name);
+      if (token != nullptr && token->token_class == TokenClass::kControl) return token->id;
     }
+    return -1;
+  };
+  bool family_adds_bos = false;
+  if (parts.bos < 0) {
+    parts.bos = guess({"<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<s>"});
+    family_adds_bos = parts.bos >= 0;
   }
   parts.eos = find(ConfigToken(config, "eos_token"));
-  if (parts.eos < 0 && !configured) {
-    for (std::string_view name : {"<｜end▁of▁sentence｜>", "<|eot_id|>", "<|im_end|>", "<|endoftext|>", "</s>"}) {
-      if (parts.eos < 0) parts.eos = find(name);
-    }
+  if (parts.eos < 0) {
+    parts.eos = guess({"<｜end▁of▁sentence｜>", "<|eot_id|>", "<|im_end|>", "<|endoftext|>", "</s>"});
   }
   const Json* add_bos = Member(config, "add_bos_token");
   if (add_bos != nullptr && add_bos->is_boolean()) {

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "text/added_tokens.h"
 #include "text/gguf_for_test.h"
@@ -162,6 +163,22 @@ TEST(Tokenizer, DecodeUndoesEncode) {
   }
 }
 
+TEST(Tokenizer, ManyThreadsMayEncodeAtOnce) {
+  const auto tokenizer = GoldenTokenizer("qwen2");
+  const auto work = [&] {
+    std::vector<std::vector<TokenId>> out;
+    RandomForTest random(21);
+    for (int i = 0; i < 300; ++i) out.push_back(tokenizer->Encode(RandomTextForTest(random), TextTrust::kTrusted));
+    return out;
+  };
+  std::vector<std::vector<std::vector<TokenId>>> results(4);
+  std::vector<std::thread> threads;
+  for (auto& result : results) threads.emplace_back([&] { result = work(); });
+  for (std::thread& thread : threads) thread.join();
+  const auto alone = work();
+  for (const auto& result : results) EXPECT_EQ(result, alone);
+}
+
 TEST(Tokenizer, NfcIsAppliedWhereTheFamilyDoes) {
   const auto qwen = GoldenTokenizer("qwen2"), gpt2 = GoldenTokenizer("gpt2");
   EXPECT_EQ(qwen->Decode(qwen->Encode("cafe\u0301", TextTrust::kUser)), "café");
@@ -299,6 +316,7 @@ TEST(Hostile, ErrorsNameTheField) {
   };
   for (const Wrong& wrong : kModels) check(Around(wrong.json), wrong.says);
 
+  const std::string kModel = R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]},)";
   const Wrong kPreTokenizers[] = {
       {"null", "pre_tokenizer: no ByteLevel"},
       {R"({"type":"Metaspace"})", "pre_tokenizer.type"},
@@ -313,7 +331,7 @@ TEST(Hostile, ErrorsNameTheField) {
       {R"({"type":"ByteLevel","use_regex":1})", "pre_tokenizer.use_regex"},
   };
   for (const Wrong& wrong : kPreTokenizers) {
-    check(std::string(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"pre_tokenizer":)") + wrong.json + "}", wrong.says);
+    check(kModel + R"("pre_tokenizer":)" + wrong.json + "}", wrong.says);
   }
   const Wrong kAdded[] = {
       {R"({})", "added_tokens: not a list"},
@@ -327,11 +345,9 @@ TEST(Hostile, ErrorsNameTheField) {
       {R"([{"id":1,"content":"y","special":"no"}])", "added_tokens[0].special"},
   };
   for (const Wrong& wrong : kAdded) {
-    check(std::string(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"pre_tokenizer":{"type":"ByteLevel"},"added_tokens":)") +
-              wrong.json + "}", wrong.says);
+    check(kModel + R"("pre_tokenizer":{"type":"ByteLevel"},"added_tokens":)" + wrong.json + "}", wrong.says);
   }
-  check(R"({"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"normalizer":{"type":"Lowercase"},"pre_tokenizer":{"type":"ByteLevel"}})",
-        "normalizer.type");
+  check(kModel + R"("normalizer":{"type":"Lowercase"},"pre_tokenizer":{"type":"ByteLevel"}})", "normalizer.type");
   check("{", "not valid JSON");
   check("[]", "not a JSON object");
   check("7", "not a JSON object");
@@ -418,6 +434,9 @@ TEST(Tokenizer, BosAndEosFromTheCompanionFiles) {
   EXPECT_TRUE(load(R"({"bos_token":"<|begin_of_text|>","tokenizer_class":"LlamaTokenizerFast"})")->add_bos());
   EXPECT_FALSE(load(R"({"bos_token":null,"add_bos_token":true})")->add_bos()) << "there is none to add";
   EXPECT_TRUE(load("")->add_bos()) << "the family's habit";
+  // Guessed only among control tokens: Qwen2 has the plain word "<s>".
+  EXPECT_EQ(TokenizerFromJsonForTest(R"({"pre_tokenizer":{"type":"ByteLevel"},
+      "model":{"type":"BPE","vocab":{"<s>":0,"a":1},"merges":[]}})")->bos_id(), -1);
   const TokenId header = tokenizer->FindToken("<|start_header_id|>");
   EXPECT_FALSE(tokenizer->IsEndOfGeneration(header));
   EXPECT_TRUE(load("", fmt::format(R"({{"eos_token_id":[{}]}})", header))->IsEndOfGeneration(header));

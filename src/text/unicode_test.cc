@@ -19,8 +19,8 @@ TEST(Utf8, DecodesWhatIsWellFormedAndNothingElse) {
   EXPECT_EQ(DecodeUtf8("中", 0).length, 3);
   EXPECT_EQ(DecodeUtf8("😀", 0).code_point, 0x1F600u);
   // Overlong, surrogate, past U+10FFFF, cut off, lone tail: each is one broken byte.
-  for (std::string_view bad : {"\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
-                               "\xc3", "\xe4\xb8", "\xf0\x9f\x98", "\x80", "\xff"}) {
+  for (std::string_view bad : {"\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                               "\xf5\x80\x80\x80", "\xc3", "\xe4\xb8", "\xf0\x9f\x98", "\x80", "\xff"}) {
     const Utf8Char c = DecodeUtf8(bad, 0);
     EXPECT_FALSE(c.ok);
     EXPECT_EQ(c.length, 1);

@@ -87,18 +87,33 @@ Status Vocabulary::Add(TokenId id, std::string_view bytes, uint8_t flags) {
   return {};
 }
 
+namespace {
+
+uint64_t Head(std::string_view bytes) {
+  uint64_t head = 0;
+  if (bytes.size() >= 8) std::memcpy(&head, bytes.data(), 8);
+  else if (!bytes.empty()) std::memcpy(&head, bytes.data(), bytes.size());
+  return head;
+}
+
+}  // namespace
+
+bool Vocabulary::Is(const Slot& slot, uint64_t head, std::string_view bytes) const {
+  return slot.head == head && slot.length == bytes.size() &&
+         (bytes.size() <= 8 || Bytes(slot.id).substr(8) == bytes.substr(8));
+}
+
 bool Vocabulary::Index(TokenId id) {
   if (slots_.size() < (indexed_ + 1) * 2) Grow();
   const std::string_view bytes = Bytes(id);
-  const uint64_t hash = HashBytes(bytes);
-  const auto tag = static_cast<uint32_t>(hash >> 32);
-  for (size_t i = hash & (slots_.size() - 1);; i = (i + 1) & (slots_.size() - 1)) {
+  const uint64_t head = Head(bytes);
+  for (size_t i = HashBytes(bytes) & (slots_.size() - 1);; i = (i + 1) & (slots_.size() - 1)) {
     if (slots_[i].id < 0) {
-      slots_[i] = {tag, id};
+      slots_[i] = {head, static_cast<uint32_t>(bytes.size()), id};
       ++indexed_;
       return true;
     }
-    if (slots_[i].tag == tag && Bytes(slots_[i].id) == bytes) return false;
+    if (Is(slots_[i], head, bytes)) return false;
   }
 }
 
@@ -113,12 +128,10 @@ void Vocabulary::Grow() {
 
 TokenId Vocabulary::Find(std::string_view bytes) const {
   if (slots_.empty()) return -1;
-  const uint64_t hash = HashBytes(bytes);
-  const auto tag = static_cast<uint32_t>(hash >> 32);
-  for (size_t i = hash & (slots_.size() - 1);; i = (i + 1) & (slots_.size() - 1)) {
-    const Slot& slot = slots_[i];
-    if (slot.id < 0) return -1;
-    if (slot.tag == tag && Bytes(slot.id) == bytes) return slot.id;
+  const uint64_t head = Head(bytes);
+  for (size_t i = HashBytes(bytes) & (slots_.size() - 1);; i = (i + 1) & (slots_.size() - 1)) {
+    if (slots_[i].id < 0) return -1;
+    if (Is(slots_[i], head, bytes)) return slots_[i].id;
   }
 }
 

@@ -58,8 +58,14 @@ class Vocabulary {
 
  private:
   struct Span { uint32_t begin = 0, length = 0; };
-  struct Slot { uint32_t tag = 0; TokenId id = -1; };
+  // A slot answers for tokens of up to eight bytes, which is most words of running text, without a look elsewhere.
+  struct Slot {
+    uint64_t head = 0;    // the first eight bytes, padded with zeros
+    uint32_t length = 0;
+    TokenId id = -1;
+  };
   void Grow();
+  bool Is(const Slot& slot, uint64_t head, std::string_view bytes) const;
 
   std::string arena_;
   std::vector<Span> spans_;
