@@ -12,6 +12,9 @@ namespace {
 
 constexpr int kMaxArrayDepth = 4;
 constexpr uint64_t kMaxNameBytes = 65535;
+// Far above any model; they keep what is remembered of a huge hostile header small.
+constexpr uint64_t kMaxEntries = 100'000;
+constexpr uint64_t kMaxTensors = 1'000'000;
 // The least a metadata entry (empty key is refused later) and a tensor entry can occupy.
 constexpr uint64_t kMinEntryBytes = 8 + 1 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
@@ -208,6 +211,11 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::byte> bytes) {
     return Fail(ErrorCode::kUnsupported, "GGUF version {}; fathom reads versions 2 and 3", file.version_);
   }
   if (!cursor.Read(tensor_count) || !cursor.Read(entry_count)) return Truncated("the header", cursor);
+  if (entry_count > kMaxEntries || tensor_count > kMaxTensors) {
+    return Fail(ErrorCode::kCorrupt,
+                "metadata_count is {} and tensor_count {}; at most {} and {} are read (a damaged header?)", entry_count,
+                tensor_count, kMaxEntries, kMaxTensors);
+  }
   if (entry_count > cursor.remaining() / kMinEntryBytes) {
     return Fail(ErrorCode::kCorrupt, "metadata_count is {}, more than {} bytes can hold", entry_count,
                 cursor.remaining());

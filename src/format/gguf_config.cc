@@ -110,6 +110,12 @@ Status ReadRope(const Keys& keys, ModelConfig& config) {
 
 Status ReadMla(const Keys& keys, ModelConfig& config) {
   MlaConfig& mla = config.mla;
+  // Mistral Large 3 is stored as deepseek2 and scales queries by position; without that it would answer nonsense.
+  FATHOM_TRY(const float temperature, keys.Float("attention.temperature_scale", 0.0f));
+  if (temperature != 0.0f) {
+    return Fail(ErrorCode::kUnsupported, "metadata {} is {}: attention temperature, which fathom does not have",
+                keys.Name("attention.temperature_scale"), temperature);
+  }
   FATHOM_TRY(mla.kv_lora_rank, keys.Int("attention.kv_lora_rank"));
   FATHOM_TRY(mla.q_lora_rank, keys.Int("attention.q_lora_rank", 0));
   FATHOM_TRY(mla.qk_rope_head_dim, keys.Int("rope.dimension_count"));
@@ -217,10 +223,6 @@ Status ReadVocabSize(const Keys& keys, const GgufTensorFacts& facts, ModelConfig
   if (tokens && *tokens > static_cast<uint64_t>(count)) {
     return Fail(ErrorCode::kCorrupt, "tokenizer.ggml.tokens has {} entries but token_embd.weight has {} rows", *tokens,
                 count);
-  }
-  if (stated > 0 && stated != count && facts.embedding_rows > 0) {
-    return Fail(ErrorCode::kCorrupt, "metadata {} is {} but token_embd.weight has {} rows", keys.Name("vocab_size"),
-                stated, count);
   }
   config.vocab_size = static_cast<int32_t>(count);
   return {};

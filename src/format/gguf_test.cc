@@ -134,6 +134,21 @@ TEST(Gguf, CountsAreBoundedByTheBytesThere) {
   }
 }
 
+// A file can be large enough for counts that no model has: a sparse 200 MB of zeros costs its maker nothing.
+TEST(Gguf, CountsAreBoundedBySenseAsWell) {
+  GgufBytes entries;
+  entries.entry_count_delta = 100001;
+  EXPECT_THAT(ErrorOf(entries.Build()).message, HasSubstr("at most 100000"));
+  Bytes many;
+  const uint64_t count = (uint64_t{1} << 24) + 1;
+  many.Number<uint32_t>(9).Number<uint32_t>(8).Number(count).Zeros(count * 8);  // empty strings
+  const auto bytes = GgufBytes().RawEntry("tokens", many).Build();
+  auto file = GgufFile::Parse(bytes);
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(file->Strings("tokens").error().code, ErrorCode::kResource);
+  EXPECT_EQ(file->ArrayCount("tokens").value(), count);
+}
+
 TEST(Gguf, LengthsInsideValuesAreBounded) {
   const std::vector<uint64_t> lengths = {100, uint64_t{1} << 32, (uint64_t{1} << 61) + 1, (uint64_t{1} << 63),
                                          std::numeric_limits<uint64_t>::max()};

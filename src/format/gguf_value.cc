@@ -9,6 +9,15 @@
 namespace fathom {
 namespace {
 
+// Elements that are copied out of one array; above any vocabulary, and it bounds what a hostile one can cost.
+constexpr uint64_t kMaxElements = uint64_t{1} << 24;
+
+Status CheckCount(std::string_view key, uint64_t count) {
+  if (count <= kMaxElements) return {};
+  return Fail(ErrorCode::kResource, "metadata {} has {} elements; at most {} are read", PrintableName(key), count,
+              kMaxElements);
+}
+
 template <typename T>
 T Load(std::span<const std::byte> bytes) {
   T value;
@@ -117,6 +126,7 @@ Result<std::optional<std::vector<std::string>>> GgufFile::Strings(std::string_vi
   if (value->type != GgufType::kArray || value->element_type != GgufType::kString) {
     return WrongType(key, *value, "an array of strings");
   }
+  FATHOM_CHECK_OK(CheckCount(key, value->count));
   std::vector<std::string> out;
   out.reserve(value->count);  // Parse() walked all of them, so the count is real
   ByteCursor cursor(value->payload);
@@ -134,6 +144,7 @@ Result<std::optional<std::vector<int64_t>>> GgufFile::Ints(std::string_view key)
   if (value == nullptr) return std::nullopt;
   const uint32_t size = value->type == GgufType::kArray ? GgufScalarBytes(value->element_type) : 0;
   if (size == 0) return WrongType(key, *value, "an array of integers");
+  FATHOM_CHECK_OK(CheckCount(key, value->count));
   std::vector<int64_t> out;
   out.reserve(value->count);
   for (uint64_t i = 0; i < value->count; ++i) {

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kMaxConfigBytes = int64_t{4} << 20;
 constexpr int64_t kMaxTokenizerBytes = int64_t{64} << 20;
-constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
+constexpr int64_t kMaxIndexBytes = int64_t{32} << 20;
 
 Result<std::string> ReadIfThere(Env& env, const std::string& path, int64_t max_bytes) {
   if (!env.Exists(path)) return std::string();
@@ -200,6 +200,12 @@ Status HuggingFaceModel::Load(Env& env, const std::string& directory) {
     shards = std::move(read).value();
   } else {
     shards.names = {"model.safetensors"};
+    if (!env.Exists(JoinPath(directory, shards.names[0])) &&
+        (env.Exists(JoinPath(directory, "pytorch_model.bin")) ||
+         env.Exists(JoinPath(directory, "pytorch_model.bin.index.json")))) {
+      return Fail(ErrorCode::kUnsupported, "{}: has PyTorch weights (pytorch_model.bin); fathom reads safetensors",
+                  directory);
+    }
   }
   for (size_t i = 0; i < shards.names.size(); ++i) {
     const std::string path = JoinPath(directory, shards.names[i]);

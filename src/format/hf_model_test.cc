@@ -138,6 +138,8 @@ TEST_F(HfModelTest, WhatIsMissingOrBrokenIsNamed) {
   Put("config.json", kConfig);
   EXPECT_EQ(OpenError().code, ErrorCode::kNotFound);
   EXPECT_THAT(OpenError().message, HasSubstr("model.safetensors"));
+  Put("pytorch_model.bin", "pickled");
+  EXPECT_EQ(OpenError().code, ErrorCode::kUnsupported);
   Put("model.safetensors", "short");
   EXPECT_THAT(OpenError().message, HasSubstr("model.safetensors: too short"));
   Put("model.safetensors", Safetensors("{}", 0));
