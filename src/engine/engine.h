@@ -32,7 +32,7 @@ struct EngineOptions {
   int threads = 0;              // 0: one per available core
   int32_t context_length = 0;   // tokens a session may hold; 0: what the model was trained for, at most 32768
   KvType kv_type = KvType::kAuto;
-  int32_t prefill_chunk = 512;  // tokens a prefill step takes through the model together
+  int32_t prefill_chunk = 1024;  // tokens a prefill step takes through the model together
   // Told what is going on while loading, with a share in [0, 1]; may be empty.
   std::function<void(std::string_view what, double share)> progress;
 };
