@@ -84,6 +84,12 @@ void AddedTokens::Finish(FunctionRef<std::string(std::string_view)> normalize) {
   space_ = FastSet(CodePointSet::WhiteSpace());
 }
 
+void AddedTokens::MakeControl(TokenId id) {
+  for (AddedToken& token : tokens_) {
+    if (token.id == id) token.token_class = TokenClass::kControl;
+  }
+}
+
 const AddedToken* AddedTokens::FindByText(std::string_view text) const {
   const auto it = std::find_if(tokens_.begin(), tokens_.end(), [&](const AddedToken& t) { return t.text == text; });
   return it == tokens_.end() ? nullptr : &*it;

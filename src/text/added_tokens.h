@@ -41,6 +41,8 @@ class AddedTokens {
  public:
   /// Of two tokens with one text the first counts.
   void Add(AddedToken token) { tokens_.push_back(std::move(token)); }
+  /// A token that a file names as its BOS or the like is a control token whatever else it says.
+  void MakeControl(TokenId id);
   /// `normalize` is applied to the text of tokens with normalized = true. Call once, after the last Add().
   void Finish(FunctionRef<std::string(std::string_view)> normalize);
   const std::vector<AddedToken>& tokens() const { return tokens_; }

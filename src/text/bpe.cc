@@ -72,9 +72,16 @@ void BpeModel::Finish() {
     const char text = static_cast<char>(byte);
     const TokenId id = vocabulary_->Find(std::string_view(&text, 1));
     byte_ids_[byte] = vocabulary_->Has(id, Vocabulary::kWord) ? id : -1;
+  }
+  for (int byte = 0; byte < 256; ++byte) {
     if (byte_ids_[byte] >= 0) continue;
-    all_bytes_ = false;
-    if (options_.byte_fallback) {
+    const char text = static_cast<char>(byte);
+    // Bytes that no UTF-8 has (many vocabularies lack them) come only from broken text, of which the authors' code
+    // knows nothing: they are said as U+FFFD.
+    if (byte == 0xC0 || byte == 0xC1 || byte >= 0xF5) {
+      const std::vector<TokenId> replacement = {byte_ids_[0xEF], byte_ids_[0xBF], byte_ids_[0xBD]};
+      if (std::count(replacement.begin(), replacement.end(), -1) == 0) missing_byte_ids_[byte] = replacement;
+    } else if (options_.byte_fallback) {
       for (char part : BytesToByteLevel(std::string_view(&text, 1))) {
         const TokenId fallback = vocabulary_->Find(fmt::format("<0x{:02X}>", static_cast<uint8_t>(part)));
         if (fallback < 0) {
@@ -137,12 +144,14 @@ void BpeModel::Encode(std::string_view word, std::vector<TokenId>& out) const {
 }
 
 void BpeModel::MergeShort(std::string_view word, std::vector<TokenId>& out) const {
-  if (!all_bytes_) return MergeLong(word, out);  // symbols may then be more or fewer than bytes
   TokenId ids[kShortWord];
   uint32_t ranks[kShortWord];   // of the pair that begins at i
   TokenId merged[kShortWord];
   int n = static_cast<int>(word.size());
-  for (int i = 0; i < n; ++i) ids[i] = byte_ids_[static_cast<uint8_t>(word[i])];
+  for (int i = 0; i < n; ++i) {
+    ids[i] = byte_ids_[static_cast<uint8_t>(word[i])];
+    if (ids[i] < 0) return MergeLong(word, out);  // there may be more or fewer symbols than bytes
+  }
   const auto set = [&](int i, Outcome outcome) {
     ranks[i] = outcome.rank;
     merged[i] = outcome.merged;

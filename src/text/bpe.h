@@ -64,7 +64,6 @@ class BpeModel {
   size_t merge_count_ = 0;
   uint32_t next_rank_ = 0;
   std::array<TokenId, 256> byte_ids_{};
-  bool all_bytes_ = true;
   std::array<std::vector<TokenId>, 256> missing_byte_ids_;  // what stands for a byte without a token
   std::vector<Outcome> byte_pairs_;  // [left byte * 256 + right byte]: where every word's merging begins
   // For each token whether a word of its bytes becomes the token itself: a Whole. Most words of running text are one

@@ -117,6 +117,21 @@ TEST(Bpe, LeavesOutBytesThatTheVocabularyLacks) {
   EXPECT_TRUE(bpe.Fast("ZZZ").empty());
 }
 
+TEST(Bpe, SaysBytesThatNoUtf8HasAsU_FFFD) {
+  Vocabulary vocabulary;
+  ASSERT_TRUE(vocabulary.Reserve(256, 255));
+  for (int byte = 0; byte < 256; ++byte) {
+    if (byte == 0xFF || byte == 0xC0) continue;
+    ASSERT_TRUE(vocabulary.Add(byte, std::string(1, static_cast<char>(byte)), Vocabulary::kWord));
+    vocabulary.Index(byte);
+  }
+  BpeModel model(&vocabulary, 0, {});
+  model.Finish();
+  std::vector<TokenId> ids;
+  model.Encode("a\xff\xc0\xfe", ids);
+  EXPECT_EQ(ids, (std::vector<TokenId>{'a', 0xEF, 0xBF, 0xBD, 0xEF, 0xBF, 0xBD, 0xFE}));
+}
+
 TEST(Bpe, AMegabyteWordTakesNLogN) {
   const RandomBpe bpe(2);
   std::string word;

@@ -55,6 +55,10 @@ class BpeTokenizer final : public Tokenizer {
 /// REQUIRES: the id was counted in Vocabulary::Reserve().
 Status AddAddedToken(AddedToken token, BpeTokenizer::Parts& parts);
 
+/// Gives the tokens named as BOS, EOS or end of generation their flags; added tokens among them become control tokens
+/// whatever the file says of them. After all tokens are in and before the first merge.
+void MarkNamedTokens(BpeTokenizer::Parts& parts);
+
 Result<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const TokenizerSpec& spec);
 Result<std::unique_ptr<Tokenizer>> LoadTokenizerGguf(const TokenizerSpec& spec);
 

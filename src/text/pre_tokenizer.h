@@ -18,6 +18,8 @@ enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWith
 
 class PreTokenizer {
  public:
+  static constexpr size_t kMaxSteps = 64;
+
   /// Splits by a pattern (see regex.h). Errors: those of SplitRegex::Compile.
   Status AddSplit(std::string_view pattern, SplitBehavior behavior, bool invert);
   void AddSplit(const CodePointSet& set, SplitBehavior behavior);
@@ -26,6 +28,7 @@ class PreTokenizer {
   /// The step that every chain here ends in: to bytes; with use_regex first split by GPT-2's pattern.
   Status AddByteLevel(bool add_prefix_space, bool use_regex);
   bool byte_level() const { return byte_level_; }
+  size_t steps() const { return steps_.size(); }
 
   /// Calls word() for each piece in order. Pieces are parts of `text`, but for a space that ByteLevel may prepend.
   void Split(std::string_view text, FunctionRef<void(std::string_view)> word) const { Run(0, text, word); }

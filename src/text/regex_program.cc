@@ -7,7 +7,7 @@ namespace fathom {
 namespace {
 
 using Kind = RegexNode::Kind;
-constexpr size_t kMaxCode = 20000;
+constexpr size_t kMaxCode = 20000, kMaxSets = 1000;
 constexpr uint32_t kUnbounded = ~uint32_t{0};
 
 /// What a match can begin with; nullable when it may be empty (or begin with an assertion).
@@ -68,7 +68,7 @@ class RegexCompiler {
   explicit RegexCompiler(RegexProgram& program) : program_(program) {}
 
   Status Emit(const RegexNode& node) {
-    if (program_.code_.size() > kMaxCode) return Fail(ErrorCode::kUnsupported, "the pattern's program is too large");
+    if (program_.code_.size() > kMaxCode || program_.sets_.size() > kMaxSets) return Fail(ErrorCode::kUnsupported, "the pattern's program is too large");
     switch (node.kind) {
       case Kind::kEmpty: return {};
       case Kind::kSet: Add({.op = Op::kSet, .set = SetIndex(node.set)}); return {};
@@ -128,7 +128,11 @@ class RegexCompiler {
     if (node.max < 0 && FirstOf(body).nullable) {
       return Fail(ErrorCode::kUnsupported, "an unbounded repeat of what may match nothing");
     }
-    for (int i = 0; i < node.min; ++i) FATHOM_CHECK_OK(Emit(body));
+    const uint32_t before = Here();
+    for (int i = 0; i < node.min; ++i) {
+      FATHOM_CHECK_OK(Emit(body));
+      if (Here() == before) return {};  // nothing, however often
+    }
     if (node.max < 0) {
       const uint32_t split = Add({.op = Op::kSplit});
       program_.code_[split].x = split + 1;

@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "text/text_test_data.h"
+#include "text/unicode.h"
 
 namespace fathom {
 namespace {
@@ -114,6 +115,12 @@ TEST(SplitRegex, RefusesMalformedPatterns) {
   EXPECT_FALSE(SplitRegex::Compile(std::string(100000, 'a')).has_value());
   EXPECT_FALSE(SplitRegex::Compile(std::string(50000, '(')).has_value());
   EXPECT_FALSE(SplitRegex::Compile(std::string(50000, '[')).has_value());
+  EXPECT_TRUE(SplitRegex::Compile("(?:(?:(?:ab){0}){100000}){100000}").has_value()) << "and at once";
+  std::string many;
+  for (uint32_t c = 0x4E00; c < 0x4E00 + 5000; ++c) AppendUtf8(c, many);
+  auto literal = SplitRegex::Compile(many);
+  ASSERT_TRUE(literal.has_value());
+  EXPECT_EQ((*literal)->engine(), RegexEngine::kPcre2) << "no table for each of very many classes";
 }
 
 double Seconds(std::string_view pattern, std::string_view text) {

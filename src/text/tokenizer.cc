@@ -56,15 +56,25 @@ Status AddAddedToken(AddedToken token, BpeTokenizer::Parts& parts) {
   return {};
 }
 
+void MarkNamedTokens(BpeTokenizer::Parts& parts) {
+  Vocabulary& vocabulary = *parts.vocabulary;
+  const auto mark = [&](TokenId id, uint8_t flags) {
+    if (!vocabulary.Has(id, Vocabulary::kPresent)) return;
+    const bool added = vocabulary.Has(id, Vocabulary::kAdded);
+    if (added) {
+      parts.added.MakeControl(id);
+      flags |= Vocabulary::kControl | Vocabulary::kGuarded;
+    }
+    vocabulary.SetFlags(id, flags, added ? Vocabulary::kWord : 0);
+  };
+  mark(parts.bos, 0);
+  mark(parts.eos, Vocabulary::kEndOfGeneration);
+  for (TokenId id : parts.end_of_generation) mark(id, Vocabulary::kEndOfGeneration);
+}
+
 std::unique_ptr<Tokenizer> BpeTokenizer::Build(Parts parts) {
   std::unique_ptr<BpeTokenizer> tokenizer(new BpeTokenizer(std::move(parts)));
-  Parts& own = tokenizer->parts_;
-  own.added.Finish([&](std::string_view text) { return tokenizer->Normalized(text); });
-  const auto ends = [&](TokenId id) {
-    if (own.vocabulary->Has(id, Vocabulary::kPresent)) own.vocabulary->SetFlags(id, Vocabulary::kEndOfGeneration);
-  };
-  ends(own.eos);
-  for (TokenId id : own.end_of_generation) ends(id);
+  tokenizer->parts_.added.Finish([&](std::string_view text) { return tokenizer->Normalized(text); });
   return tokenizer;
 }
 

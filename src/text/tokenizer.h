@@ -2,7 +2,8 @@
 //
 // A Tokenizer is immutable once built and thread-safe. User text can never become a control token: Encode() splits on
 // special tokens only in text that the caller marks as trusted (prompt encoders do; user content never is).
-// Invalid UTF-8 is encoded as bytes, never refused and never dropped. Errors in vocabularies name the file's field.
+// Invalid UTF-8 is encoded as bytes, never refused and never dropped (a byte that no UTF-8 has and the vocabulary lacks is
+// said as U+FFFD). Errors in vocabularies name the file's field.
 #pragma once
 
 #include <cstdint>

@@ -51,17 +51,26 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizerGguf(const TokenizerSpec& spec) 
     const TokenClass token_class = ClassifyToken(text, type == kControlType || type == kUnknown);
     Status status;
     // A mark that an old file calls normal is still a mark.
+    // Converters fill the vocabulary up to the size of the embedding; no text means these.
+    const bool padding = text == fmt::format("[PAD{}]", i);
     const bool is_mark = type != kUnused && token_class != TokenClass::kPlain;
-    if (type == kControlType || type == kUserDefined || type == kUnknown || is_mark) {
+    if (!padding && (type == kControlType || type == kUserDefined || type == kUnknown || is_mark)) {
       status = AddAddedToken({.text = text, .id = id, .token_class = token_class}, parts);
     } else {
       bytes.clear();
-      const bool is_word = type != kUnused && ByteLevelToBytes(text, bytes);
+      const bool is_word = type != kUnused && !padding && ByteLevelToBytes(text, bytes);
       status = vocabulary.Add(id, is_word ? bytes : text, is_word ? Vocabulary::kWord : 0);
       if (is_word && status) vocabulary.Index(id);  // of two equal tokens the first is used
     }
     if (!status) return Prefix(status.error(), fmt::format("tokenizer.ggml.tokens[{}]", i));
   }
+
+  parts.bos = spec.bos_id;
+  parts.eos = spec.eos_id;
+  parts.add_bos = parts.bos >= 0 && (spec.add_bos < 0 ? named.add_bos : spec.add_bos != 0);
+  parts.end_of_generation.assign(spec.eog_ids.begin(), spec.eog_ids.end());
+  parts.end_of_generation.push_back(spec.eot_id);
+  MarkNamedTokens(parts);
 
   parts.model = std::make_unique<BpeModel>(
       &vocabulary, spec.merges.size(), BpeModel::Options{.ignore_merges = named.ignore_merges});
@@ -84,11 +93,6 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizerGguf(const TokenizerSpec& spec) 
   parts.model->Finish();
   parts.pre_tokenizer = std::move(named.chain);
   parts.normal_forms = std::move(named.normal_forms);
-  parts.bos = spec.bos_id;
-  parts.eos = spec.eos_id;
-  parts.add_bos = parts.bos >= 0 && (spec.add_bos < 0 ? named.add_bos : spec.add_bos != 0);
-  parts.end_of_generation.assign(spec.eog_ids.begin(), spec.eog_ids.end());
-  parts.end_of_generation.push_back(spec.eot_id);
   return BpeTokenizer::Build(std::move(parts));
 }
 

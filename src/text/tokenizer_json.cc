@@ -49,6 +49,7 @@ Result<TokenId> IdOf(const Json& value, std::string_view where) {
 
 Status ReadNormalizer(const Json& node, const std::string& where, std::vector<NormalForm>& out) {
   FATHOM_TRY(const std::string type, Text(node, "type", where));
+  if (out.size() >= 16) return Fail(ErrorCode::kUnsupported, "{}: more than 16 normalizers", where);
   if (type == "Sequence") {
     const Json* list = Member(node, "normalizers");
     if (list == nullptr || !list->is_array()) return Fail(ErrorCode::kCorrupt, "{}.normalizers: not a list", where);
@@ -82,6 +83,9 @@ Result<SplitBehavior> ReadBehavior(const Json& node, const std::string& where, S
 
 Status ReadPreTokenizer(const Json& node, const std::string& where, PreTokenizer& out) {
   FATHOM_TRY(const std::string type, Text(node, "type", where));
+  if (out.steps() >= PreTokenizer::kMaxSteps) {
+    return Fail(ErrorCode::kUnsupported, "{}: more than {} pre-tokenizers", where, PreTokenizer::kMaxSteps);
+  }
   if (out.byte_level()) {
     return Fail(ErrorCode::kUnsupported, "{}.type: \"{}\" after ByteLevel is not supported", where, type);
   }
@@ -312,46 +316,15 @@ Status FillModel(const TokenizerJsonReader& reader, const Json& model, BpeTokeni
   return {};
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const TokenizerSpec& spec) {
-  TokenizerJsonReader reader;
-  Json::sax_parse(spec.tokenizer_json, &reader);
-  const auto named = [](std::unexpected<Error> error) { return Prefix(error.error(), "tokenizer.json"); };
-  if (!reader.error.empty()) return named(Fail(ErrorCode::kCorrupt, "{}", reader.error));
-  if (!reader.document.is_object()) return named(Fail(ErrorCode::kCorrupt, "not a JSON object"));
-  FATHOM_TRY(const Json config, ParseCompanion(spec.tokenizer_config_json, "tokenizer_config.json"));
-  FATHOM_TRY(const Json generation, ParseCompanion(spec.generation_config_json, "generation_config.json"));
-
-  const auto load = [&](BpeTokenizer::Parts& parts) -> Status {
-    const Json* model = Member(reader.document, "model");
-    if (model == nullptr || !model->is_object()) return Fail(ErrorCode::kCorrupt, "model: missing");
-    FATHOM_TRY(const std::string type, Text(*model, "type", "model", "BPE"));
-    if (type != "BPE") return Fail(ErrorCode::kUnsupported, "model.type: \"{}\" is not supported (only BPE)", type);
-    if (!reader.has_vocab || reader.ids.empty()) return Fail(ErrorCode::kCorrupt, "model.vocab: missing or empty");
-    if (!reader.has_merges) return Fail(ErrorCode::kCorrupt, "model.merges: missing");
-    if (const Json* node = Member(reader.document, "normalizer")) {
-      FATHOM_CHECK_OK(ReadNormalizer(*node, "normalizer", parts.normal_forms));
-    }
-    const Json* pre = Member(reader.document, "pre_tokenizer");
-    if (pre != nullptr) FATHOM_CHECK_OK(ReadPreTokenizer(*pre, "pre_tokenizer", parts.pre_tokenizer));
-    if (!parts.pre_tokenizer.byte_level()) {
-      return Fail(ErrorCode::kUnsupported, "pre_tokenizer: no ByteLevel step (fathom reads byte-level BPE)");
-    }
-    FATHOM_TRY(std::vector<Listed> added, ReadAddedTokens(reader.document, config));
-    FATHOM_CHECK_OK(FillVocabulary(reader, added, parts));
-    return FillModel(reader, *model, parts);
-  };
-  BpeTokenizer::Parts parts;
-  if (auto status = load(parts); !status) return named(std::unexpected(status.error()));
-
-  // BOS and EOS: the configuration names them; without one, the names that the families use.
+// BOS and EOS: the configuration names them; without one, the names that the families use.
+Status FindSpecialTokens(const TokenizerSpec& spec, const Json& document, const Json& config, const Json& generation,
+                         BpeTokenizer::Parts& parts) {
   const auto find = [&](std::string_view text) -> TokenId {
     if (text.empty()) return -1;
     const AddedToken* token = parts.added.FindByText(text);
     return token != nullptr ? token->id : parts.vocabulary->Find(text);
   };
-  const Json* post = Member(reader.document, "post_processor");
+  const Json* post = Member(document, "post_processor");
   const std::string template_bos = post != nullptr ? TemplateBos(*post) : std::string();
   const bool configured = !spec.tokenizer_config_json.empty();
   parts.bos = find(ConfigToken(config, "bos_token"));
@@ -391,6 +364,48 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const TokenizerSpec& spec) 
   parts.end_of_generation.insert(parts.end_of_generation.end(), spec.eog_ids.begin(), spec.eog_ids.end());
   if (parts.bos < 0 && spec.bos_id >= 0) parts.bos = spec.bos_id;
   if (parts.eos < 0 && spec.eos_id >= 0) parts.eos = spec.eos_id;
+  MarkNamedTokens(parts);
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const TokenizerSpec& spec) {
+  TokenizerJsonReader reader;
+  Json::sax_parse(spec.tokenizer_json, &reader);
+  const auto named = [](std::unexpected<Error> error) {
+    const bool companion = error.error().message.starts_with("tokenizer_config.json: ") ||
+                           error.error().message.starts_with("generation_config.json: ");
+    return companion ? error : Prefix(error.error(), "tokenizer.json");
+  };
+  if (!reader.error.empty()) return named(Fail(ErrorCode::kCorrupt, "{}", reader.error));
+  if (!reader.document.is_object()) return named(Fail(ErrorCode::kCorrupt, "not a JSON object"));
+  FATHOM_TRY(const Json config, ParseCompanion(spec.tokenizer_config_json, "tokenizer_config.json"));
+  FATHOM_TRY(const Json generation, ParseCompanion(spec.generation_config_json, "generation_config.json"));
+
+  const auto load = [&](BpeTokenizer::Parts& parts) -> Status {
+    const Json* model = Member(reader.document, "model");
+    if (model == nullptr || !model->is_object()) return Fail(ErrorCode::kCorrupt, "model: missing");
+    FATHOM_TRY(const std::string type, Text(*model, "type", "model", "BPE"));
+    if (type != "BPE") return Fail(ErrorCode::kUnsupported, "model.type: \"{}\" is not supported (only BPE)", type);
+    if (!reader.has_vocab || reader.ids.empty()) return Fail(ErrorCode::kCorrupt, "model.vocab: missing or empty");
+    if (!reader.has_merges) return Fail(ErrorCode::kCorrupt, "model.merges: missing");
+    if (const Json* node = Member(reader.document, "normalizer")) {
+      FATHOM_CHECK_OK(ReadNormalizer(*node, "normalizer", parts.normal_forms));
+    }
+    const Json* pre = Member(reader.document, "pre_tokenizer");
+    if (pre != nullptr) FATHOM_CHECK_OK(ReadPreTokenizer(*pre, "pre_tokenizer", parts.pre_tokenizer));
+    if (!parts.pre_tokenizer.byte_level()) {
+      return Fail(ErrorCode::kUnsupported, "pre_tokenizer: no ByteLevel step (fathom reads byte-level BPE)");
+    }
+    FATHOM_TRY(std::vector<Listed> added, ReadAddedTokens(reader.document, config));
+    FATHOM_CHECK_OK(FillVocabulary(reader, added, parts));
+    FATHOM_CHECK_OK(FindSpecialTokens(spec, reader.document, config, generation, parts));
+    return FillModel(reader, *model, parts);
+  };
+  BpeTokenizer::Parts parts;
+  if (auto status = load(parts); !status) return named(std::unexpected(status.error()));
+
   return BpeTokenizer::Build(std::move(parts));
 }
 

@@ -255,6 +255,12 @@ TEST(Trust, MergesCannotSpellAControlToken) {
     EXPECT_EQ(tokenizer->Encode("<|a|>", TextTrust::kUser), (std::vector<TokenId>{7, 6}));
     EXPECT_EQ(tokenizer->Encode("<|a|>", TextTrust::kTrusted), std::vector<TokenId>{4});
   }
+  // The same for one that only tokenizer_config.json makes a control token.
+  const auto named = TokenizerFromJsonForTest(R"({"added_tokens":[{"id":2,"content":"ab","special":false}],
+      "pre_tokenizer":{"type":"ByteLevel"},
+      "model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}})", R"({"eos_token":"ab"})");
+  ASSERT_NE(named, nullptr);
+  EXPECT_EQ(named->Encode("ab", TextTrust::kUser), (std::vector<TokenId>{0, 1}));
 }
 
 // ---- Files that are wrong ----
@@ -356,6 +362,23 @@ TEST(Hostile, ErrorsNameTheField) {
   check(Around((std::string(R"({"x":)") + std::string(100000, '[')).c_str()), "nested");
 }
 
+TEST(Hostile, ManySteps) {
+  std::string steps, normalizers;
+  for (int i = 0; i < 1000; ++i) {
+    steps += R"({"type":"Split","pattern":{"Regex":"a"},"behavior":"Isolated"},)";
+    normalizers += R"({"type":"NFC"},)";
+  }
+  const std::string model = R"("model":{"type":"BPE","vocab":{"a":0},"merges":[]})";
+  TokenizerSpec spec;
+  std::string json = R"({"pre_tokenizer":{"type":"Sequence","pretokenizers":[)" + steps + R"({"type":"ByteLevel"}]},)" + model + "}";
+  spec.tokenizer_json = json;
+  EXPECT_FALSE(Tokenizer::Create(spec).has_value());
+  normalizers.pop_back();
+  json = R"({"normalizer":{"type":"Sequence","normalizers":[)" + normalizers + R"(]},"pre_tokenizer":{"type":"ByteLevel"},)" + model + "}";
+  spec.tokenizer_json = json;
+  EXPECT_FALSE(Tokenizer::Create(spec).has_value());
+}
+
 TEST(Hostile, CompanionFiles) {
   const std::string json = Around(R"({"type":"BPE","vocab":{"a":0},"merges":[]})");
   const auto fails = [&](std::string_view config, std::string_view generation, std::string_view says) {
@@ -365,14 +388,14 @@ TEST(Hostile, CompanionFiles) {
     spec.generation_config_json = generation;
     auto tokenizer = Tokenizer::Create(spec);
     ASSERT_FALSE(tokenizer.has_value());
-    EXPECT_NE(tokenizer.error().message.find(says), std::string::npos) << tokenizer.error().message;
+    EXPECT_TRUE(tokenizer.error().message.starts_with(says)) << tokenizer.error().message;
   };
   fails("[", "", "tokenizer_config.json");
   fails("", "nonsense", "generation_config.json");
   fails("", R"({"eos_token_id":"x"})", "generation_config.json: eos_token_id");
   fails("", R"({"eos_token_id":[-3]})", "generation_config.json: eos_token_id");
-  fails(R"({"added_tokens_decoder":{"x":{"content":"y"}}})", "", "added_tokens_decoder");
-  fails(R"({"added_tokens_decoder":{"999999999":{"content":"y"}}})", "", "added_tokens_decoder");
+  fails(R"({"added_tokens_decoder":{"x":{"content":"y"}}})", "", "tokenizer_config.json: added_tokens_decoder");
+  fails(R"({"added_tokens_decoder":{"999999999":{"content":"y"}}})", "", "tokenizer_config.json: added_tokens_decoder");
 }
 
 TEST(Hostile, GgufMetadata) {
@@ -390,6 +413,14 @@ TEST(Hostile, GgufMetadata) {
   auto tokenizer = Tokenizer::Create(good.Spec());
   ASSERT_TRUE(tokenizer.has_value());
   EXPECT_EQ((*tokenizer)->Encode("abab", TextTrust::kUser), (std::vector<TokenId>{2, 2}));
+
+  // Old converters call the filling of a vocabulary user-defined; it is never in a text.
+  auto padded = good;
+  padded.tokens.push_back("[PAD3]"), padded.tokens.push_back("b b");
+  padded.token_types.push_back(4), padded.token_types.push_back(4);
+  tokenizer = Tokenizer::Create(padded.Spec());
+  ASSERT_TRUE(tokenizer.has_value());
+  EXPECT_EQ((*tokenizer)->Encode("a[PAD3]b b", TextTrust::kUser), (std::vector<TokenId>{0, 4}));
 
   auto bad = good;
   bad.strings["tokenizer.ggml.model"] = "llama";
@@ -434,6 +465,13 @@ TEST(Tokenizer, BosAndEosFromTheCompanionFiles) {
   EXPECT_TRUE(load(R"({"bos_token":"<|begin_of_text|>","tokenizer_class":"LlamaTokenizerFast"})")->add_bos());
   EXPECT_FALSE(load(R"({"bos_token":null,"add_bos_token":true})")->add_bos()) << "there is none to add";
   EXPECT_TRUE(load("")->add_bos()) << "the family's habit";
+  // What a file names as BOS or EOS is a control token even if the file calls it an ordinary one.
+  const auto odd = TokenizerFromJsonForTest(R"({"pre_tokenizer":{"type":"ByteLevel"},
+      "added_tokens":[{"id":2,"content":"[END]","special":false}],
+      "model":{"type":"BPE","vocab":{"a":0,"E":1},"merges":[]}})", R"({"eos_token":"[END]"})");
+  EXPECT_TRUE(odd->IsControl(2) && odd->IsEndOfGeneration(2));
+  EXPECT_EQ(odd->Encode("[END]", TextTrust::kUser), std::vector<TokenId>{1});
+  EXPECT_EQ(odd->Encode("[END]", TextTrust::kTrusted), std::vector<TokenId>{2});
   // Guessed only among control tokens: Qwen2 has the plain word "<s>".
   EXPECT_EQ(TokenizerFromJsonForTest(R"({"pre_tokenizer":{"type":"ByteLevel"},
       "model":{"type":"BPE","vocab":{"<s>":0,"a":1},"merges":[]}})")->bos_id(), -1);
