@@ -102,6 +102,10 @@ Status ChatLoop::Run() {
     const LineReader::Line line = ReadMessage(reader_, PromptText(), ". ");
     if (line.kind == LineReader::Kind::kEnd) break;
     if (line.kind == LineReader::Kind::kInterrupt) {
+      if (!line.text.empty()) {  // it threw away what was typed
+        asked_to_leave = false;
+        continue;
+      }
       if (asked_to_leave) break;
       asked_to_leave = true;
       Note("(Ctrl-C again or Ctrl-D to end)");

@@ -184,6 +184,12 @@ TEST_F(ChatLoopTest, CtrlCTwiceAtThePromptEnds) {
   EXPECT_THAT(Err(), HasSubstr("Ctrl-D"));
 }
 
+TEST_F(ChatLoopTest, CtrlCThrowsAwayALineFirst) {
+  using Kind = LineReader::Kind;
+  Hold({{Kind::kInterrupt, ""}, {Kind::kInterrupt, "half a line"}, {Kind::kInterrupt, ""}, {Kind::kLine, "hi"}});
+  EXPECT_EQ(engine_.script.prompts.size(), 1u);
+}
+
 TEST_F(ChatLoopTest, FullContextForgetsTheOldestAndSaysSo) {
   engine_.context = 200;
   const std::string filler(60, 'x');

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/terminal.h"
 
 namespace fathom {
 namespace {
@@ -27,11 +28,14 @@ constexpr char kExamples[] =
     "directory, or the name of a pulled model.";
 
 /// CLI11's own words, first line only, in our form.
-std::string UsageError(const CLI::App& app, const CLI::ParseError& error) {
+std::string UsageError(const CLI::App& app, const CLI::ParseError& error, const std::string& first_word) {
   std::string what = error.what();
   if (const size_t end = what.find('\n'); end != std::string::npos) what.resize(end);
   std::string name = "fathom";
   const auto chosen = app.get_subcommands();
+  if (chosen.empty() && !first_word.empty() && first_word.front() != '-') {
+    return fmt::format("fathom: {}: no such command\n  'fathom --help' names them.\n", OneLine(first_word, 40));
+  }
   if (!chosen.empty()) name += " " + chosen.front()->get_name();
   return fmt::format("fathom: {}\n  Try '{} --help'.\n", what, name);
 }
@@ -65,7 +69,7 @@ int Dispatch(int argc, char** argv) {
   } catch (const CLI::Success& request) {  // --help, --version
     return app.exit(request);
   } catch (const CLI::ParseError& error) {
-    std::fputs(UsageError(app, error).c_str(), stderr);
+    std::fputs(UsageError(app, error, argv[1]).c_str(), stderr);
     return 2;
   }
 

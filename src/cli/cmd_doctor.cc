@@ -63,7 +63,7 @@ Status RunDoctor(const DoctorOptions& options) {
   Line("ok", "fathom", FATHOM_VERSION);
   Line("ok", "processor", fmt::format("{}, {} cores for this process", machine.processor, machine.cores));
   Line(isa == "generic" ? "slow" : "ok", "kernels",
-       isa + (isa == "generic" ? ": no AVX2, AVX-512 or NEON here, so speed will be modest" : ""));
+       isa + (isa == "generic" ? ": plain C++, nothing faster fits this processor" : ""));
   Line("ok", "features", machine.features.empty() ? "none of those fathom asks for" : machine.features);
   Line(machine.memory_available < (int64_t{1} << 30) ? "low" : "ok", "memory",
        fmt::format("{} free of {}{}", HumanBytes(machine.memory_available), HumanBytes(machine.memory_total),

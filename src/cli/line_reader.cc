@@ -81,7 +81,9 @@ class EditReader : public LineReader {
     const char* text = el_gets(edit_, &count);
     if (text == nullptr || count <= 0) {
       std::fputc('\n', stdout);
-      return {Interrupted() ? Kind::kInterrupt : Kind::kEnd, {}};
+      if (!Interrupted()) return {Kind::kEnd, {}};
+      const LineInfo* given_up = el_line(edit_);
+      return {Kind::kInterrupt, std::string(given_up->buffer, given_up->lastchar)};
     }
     std::string line(text);
     while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();

@@ -17,7 +17,8 @@ class LineReader {
   };
 
   virtual ~LineReader() = default;
-  /// Shows the prompt (where there is a person to see it) and waits. kInterrupt: Ctrl-C (needs an InterruptScope).
+  /// Shows the prompt (where there is a person to see it) and waits. kInterrupt: Ctrl-C (needs an InterruptScope), with
+  /// the text that was given up.
   virtual Line Read(const std::string& prompt) = 0;
   /// Adds an entry to the history, where there is one.
   virtual void Remember(const std::string& entry) { (void)entry; }

@@ -42,19 +42,22 @@ size_t SequenceLength(std::string_view text, size_t& broken) {
   return length;
 }
 
-template <typename Visit>
-void ForEachCharacter(std::string_view text, Visit&& visit) {
+/// visit(character) for each well-formed one, visit_broken(bytes) for each maximal part that is none.
+template <typename Visit, typename VisitBroken>
+void ForEachCharacter(std::string_view text, Visit&& visit, VisitBroken&& visit_broken) {
   while (!text.empty()) {
     size_t broken = 0;
-    if (const size_t length = SequenceLength(text, broken)) {
+    const size_t length = SequenceLength(text, broken);
+    if (length > 0) {
       visit(text.substr(0, length));
-      text.remove_prefix(length);
     } else {
-      visit(std::string_view("\xef\xbf\xbd"));
-      text.remove_prefix(broken);
+      visit_broken(text.substr(0, broken));
     }
+    text.remove_prefix(length > 0 ? length : broken);
   }
 }
+
+constexpr std::string_view kReplacement = "\xef\xbf\xbd";
 
 bool IsControl(std::string_view character) {
   const auto first = static_cast<unsigned char>(character[0]);
@@ -84,16 +87,20 @@ int TerminalWidth(std::FILE* stream) {
 std::string SafeUtf8(std::string_view text) {
   std::string safe;
   safe.reserve(text.size());
-  ForEachCharacter(text, [&](std::string_view character) { safe += character; });
+  ForEachCharacter(
+      text, [&](std::string_view character) { safe += character; }, [&](std::string_view) { safe += kReplacement; });
   return safe;
 }
 
 std::string SafeForTerminal(std::string_view text) {
   std::string safe;
   safe.reserve(text.size());
-  ForEachCharacter(text, [&](std::string_view character) {
-    if (!IsControl(character) || character == "\n" || character == "\t") safe += character;
-  });
+  ForEachCharacter(
+      text,
+      [&](std::string_view character) {
+        if (!IsControl(character) || character == "\n" || character == "\t") safe += character;
+      },
+      [&](std::string_view) { safe += kReplacement; });
   return safe;
 }
 
@@ -101,26 +108,31 @@ std::string OneLine(std::string_view text, size_t columns) {
   std::string line;
   size_t used = 0;
   bool cut = false;
-  ForEachCharacter(text, [&](std::string_view character) {
+  const auto add = [&](std::string_view shown, size_t width) {
+    cut = cut || used + width > columns;
     if (cut) return;
-    std::string shown(character);
-    if (character == "\n") {
-      shown = "\\n";
-    } else if (character == "\t") {
-      shown = "\\t";
-    } else if (character == "\r") {
-      shown = "\\r";
-    } else if (IsControl(character)) {
-      shown = fmt::format("\\x{:02x}", static_cast<unsigned char>(character.back()));
-    }
-    const size_t width = shown == character ? 1 : shown.size();
-    if (used + width > columns) {
-      cut = true;
-      return;
-    }
     used += width;
     line += shown;
-  });
+  };
+  const auto add_bytes = [&](std::string_view bytes) {
+    for (const char byte : bytes) add(fmt::format("\\x{:02x}", static_cast<unsigned char>(byte)), 4);
+  };
+  ForEachCharacter(
+      text,
+      [&](std::string_view character) {
+        if (character == "\n") {
+          add("\\n", 2);
+        } else if (character == "\t") {
+          add("\\t", 2);
+        } else if (character == "\r") {
+          add("\\r", 2);
+        } else if (IsControl(character)) {
+          add_bytes(character);
+        } else {
+          add(character, 1);
+        }
+      },
+      add_bytes);
   return cut ? line + "…" : line;
 }
 

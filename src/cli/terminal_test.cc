@@ -27,6 +27,7 @@ TEST(Terminal, OneLine) {
   EXPECT_EQ(OneLine("\033", 80), "\\x1b");
   EXPECT_EQ(OneLine("漢字漢字", 3), "漢字漢…");
   EXPECT_EQ(OneLine("", 3), "");
+  EXPECT_EQ(OneLine("\xe6\xbc", 80), "\\xe6\\xbc");  // a token may be part of a character
 }
 
 TEST(Terminal, HumanNumbers) {

