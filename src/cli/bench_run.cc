@@ -30,34 +30,43 @@ class Bench {
       const double positions = static_cast<double>(result.depth) + static_cast<double>(params_.generated_tokens) / 2;
       result.bytes_per_token += static_cast<double>(engine_.memory().kv_bytes_per_token) * positions;
     }
-    std::vector<double> prefill, decode, bandwidth, share;
+    std::vector<double> prefill, decode, bandwidth, bandwidth_share, arithmetic, arithmetic_share;
     for (int repetition = 0; repetition < params_.repetitions; ++repetition) {
       if (params_.prompt_tokens > 0) {
+        const double before = hooks_.arithmetic ? hooks_.arithmetic() : 0;
         FATHOM_TRY(const double seconds, TimePrefill(fmt::format("prefill at depth {}", result.depth)));
-        prefill.push_back(static_cast<double>(params_.prompt_tokens) / seconds);
+        const double after = hooks_.arithmetic ? hooks_.arithmetic() : 0;
         session_->Truncate(result.depth);
+        prefill.push_back(static_cast<double>(params_.prompt_tokens) / seconds);
+        AddShare(params_.operations_per_token * prefill.back(), before, after, arithmetic, arithmetic_share);
       }
       if (params_.generated_tokens > 0) {
         const double before = hooks_.bandwidth ? hooks_.bandwidth() : 0;
         FATHOM_TRY(const double seconds, TimeDecode(fmt::format("decode at depth {}", result.depth)));
         const double after = hooks_.bandwidth ? hooks_.bandwidth() : 0;
         session_->Truncate(result.depth);
-        const double rate = static_cast<double>(params_.generated_tokens) / seconds;
-        decode.push_back(rate);
-        if (before > 0 && after > 0) {
-          bandwidth.insert(bandwidth.end(), {before, after});
-          if (result.bytes_per_token > 0) share.push_back(result.bytes_per_token * rate / ((before + after) / 2));
-        }
+        decode.push_back(static_cast<double>(params_.generated_tokens) / seconds);
+        AddShare(result.bytes_per_token * decode.back(), before, after, bandwidth, bandwidth_share);
       }
     }
     result.prefill = SpreadOf(std::move(prefill));
     result.decode = SpreadOf(std::move(decode));
     result.bandwidth = SpreadOf(std::move(bandwidth));
-    result.bandwidth_share = SpreadOf(std::move(share));
+    result.bandwidth_share = SpreadOf(std::move(bandwidth_share));
+    result.arithmetic = SpreadOf(std::move(arithmetic));
+    result.arithmetic_share = SpreadOf(std::move(arithmetic_share));
     return {};
   }
 
  private:
+  /// What was reached, of what the machine could do just before and after.
+  static void AddShare(double reached, double before, double after, std::vector<double>& ceilings,
+                       std::vector<double>& shares) {
+    if (before <= 0 || after <= 0) return;
+    ceilings.insert(ceilings.end(), {before, after});
+    if (reached > 0) shares.push_back(reached / ((before + after) / 2));
+  }
+
   double Now() const {
     if (hooks_.now) return hooks_.now();
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();

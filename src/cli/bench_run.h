@@ -1,8 +1,8 @@
 // Speed of a loaded model: prefill and decode tokens/s at several context depths, and what share of the machine's memory
-// bandwidth decoding reaches.
+// bandwidth decoding reaches and of its arithmetic prefill.
 //
 // Depths are filled with seeded random tokens, once each and in rising order, so that a deep one costs one prefill.
-// Bandwidth is measured just before and after every decode run, because shared machines swing within minutes.
+// Ceilings are measured just before and after every run, because shared machines swing within minutes.
 // One thread; everything that differs between machines comes from outside, so tests run it on a fake engine.
 #pragma once
 
@@ -22,7 +22,8 @@ struct BenchParams {
   std::vector<int64_t> depths = {0};
   int repetitions = 3;
   uint64_t seed = 1;
-  double bytes_per_token = 0;     // weights read for one token; 0: unknown, no share
+  double bytes_per_token = 0;     // weights read for one decoded token; 0: unknown, no share
+  double operations_per_token = 0;  // multiplications and additions with weights for one prefilled token; 0: unknown
 };
 
 struct Spread {
@@ -38,10 +39,13 @@ struct DepthResult {
   double bytes_per_token = 0;      // weights and the KV cache at this depth
   Spread bandwidth;                // bytes/s, every measurement around the decode runs
   Spread bandwidth_share;          // of each decode run: bytes_per_token * rate / mean bandwidth around it
+  Spread arithmetic;               // operations/s that the kernels could do, around the prefill runs
+  Spread arithmetic_share;         // of each prefill run: operations_per_token * rate / mean of the peaks around it
 };
 
 struct BenchHooks {
-  std::function<double()> bandwidth;  // bytes/s now; empty: not measured
+  std::function<double()> bandwidth;   // bytes/s now; empty: not measured
+  std::function<double()> arithmetic;  // operations/s now; empty: not measured
   std::function<double()> now;        // seconds; empty: the steady clock
   /// What is going on; false stops (kCancelled). Called between steps.
   std::function<bool(const std::string& what, int64_t done, int64_t total)> progress;

@@ -1,16 +1,18 @@
 // fathom bench: how fast a model is on this machine. (Not cmd_bench.cc: *_bench.cc are micro-benchmarks to the build.)
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "cli/bandwidth.h"
 #include "cli/bench_run.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/machine.h"
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "cli/weight_traffic.h"
+#include "kernels/ceilings.h"
 #include "kernels/matmul.h"
 
 namespace fathom {
@@ -21,7 +23,7 @@ using nlohmann::ordered_json;
 struct BenchOptions {
   ModelOptions model;
   BenchParams params;
-  bool json = false, csv = false, no_bandwidth = false;
+  bool json = false, csv = false, no_ceilings = false;
 };
 
 ordered_json ToJson(const Spread& spread, double scale) {
@@ -43,6 +45,7 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
   report["prompt_tokens"] = params.prompt_tokens;
   report["generated_tokens"] = params.generated_tokens;
   report["repetitions"] = params.repetitions;
+  report["operations_per_prefilled_token"] = params.operations_per_token;
   report["results"] = ordered_json::array();
   for (const DepthResult& result : results) {
     ordered_json row;
@@ -52,6 +55,8 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
     row["bytes_per_decoded_token"] = result.bytes_per_token > 0 ? ordered_json(result.bytes_per_token) : ordered_json();
     row["bandwidth_gb_per_second"] = ToJson(result.bandwidth, 1e-9);
     row["bandwidth_share"] = ToJson(result.bandwidth_share, 1);
+    row["arithmetic_gop_per_second"] = ToJson(result.arithmetic, 1e-9);
+    row["arithmetic_share"] = ToJson(result.arithmetic_share, 1);
     report["results"].push_back(std::move(row));
   }
   std::printf("%s\n", report.dump(-1, ' ', false, ordered_json::error_handler_t::replace).c_str());
@@ -59,12 +64,13 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
 
 void PrintCsv(const std::vector<DepthResult>& results, const BenchParams& params) {
   std::printf("depth,prompt_tokens,prefill_median,prefill_min,prefill_max,generated_tokens,decode_median,decode_min,"
-              "decode_max,bytes_per_token,bandwidth_gb_s,bandwidth_share\n");
+              "decode_max,bytes_per_token,bandwidth_gb_s,bandwidth_share,"
+              "arithmetic_gop_s,arithmetic_share\n");
   for (const DepthResult& r : results) {
-    std::printf("%lld,%lld,%.3f,%.3f,%.3f,%lld,%.3f,%.3f,%.3f,%.0f,%.2f,%.4f\n", static_cast<long long>(r.depth),
+    std::printf("%lld,%lld,%.3f,%.3f,%.3f,%lld,%.3f,%.3f,%.3f,%.0f,%.2f,%.4f,%.1f,%.4f\n", static_cast<long long>(r.depth),
                 static_cast<long long>(params.prompt_tokens), r.prefill.median, r.prefill.least, r.prefill.most,
                 static_cast<long long>(params.generated_tokens), r.decode.median, r.decode.least, r.decode.most,
-                r.bytes_per_token, r.bandwidth.median / 1e9, r.bandwidth_share.median);
+                r.bytes_per_token, r.bandwidth.median / 1e9, r.bandwidth_share.median, r.arithmetic.median / 1e9, r.arithmetic_share.median);
   }
 }
 
@@ -81,17 +87,35 @@ void PrintText(const Engine& engine, const BenchParams& params, const std::vecto
              HumanBytes(engine.model_file().tensor_bytes()), engine.threads(), MatmulIsa());
   fmt::print("memory: {} mapped, {} made at load, {} a token of KV, {} scratch\n\n", HumanBytes(memory.weights_mapped),
              HumanBytes(memory.weights_derived), HumanBytes(memory.kv_bytes_per_token), HumanBytes(memory.scratch));
-  fmt::print("{:>7}  {:>24}  {:>22}  {:>12}  {:>10}  {:>6}\n", "depth", fmt::format("prefill {} tok/s", params.prompt_tokens),
-             fmt::format("decode {} tok/s", params.generated_tokens), "read/token", "bandwidth", "share");
+  // Widths count code points, so the dash in a range does not shift the columns.
+  fmt::print("{:>7}  {:>22}  {:>6}  {:>22}  {:>6}  {:>10}  {:>10}\n", "depth",
+             fmt::format("prefill {} tok/s", params.prompt_tokens), "share",
+             fmt::format("decode {} tok/s", params.generated_tokens), "share", "read/token", "bandwidth");
+  const auto percent = [](const Spread& share) {
+    return share.all.empty() ? std::string("-") : fmt::format("{:.0f}%", 100 * share.median);
+  };
   for (const DepthResult& r : results) {
-    // Width counts code points, so the dash in a range does not shift the columns.
-    fmt::print("{:>7}  {:>24}  {:>22}  {:>12}  {:>10}  {:>6}\n", r.depth, Cell(r.prefill), Cell(r.decode),
+    fmt::print("{:>7}  {:>22}  {:>6}  {:>22}  {:>6}  {:>10}  {:>10}\n", r.depth, Cell(r.prefill),
+               percent(r.arithmetic_share), Cell(r.decode), percent(r.bandwidth_share),
                r.bytes_per_token > 0 ? HumanBytes(static_cast<int64_t>(r.bytes_per_token)) : "-",
-               r.bandwidth.all.empty() ? "-" : fmt::format("{:.1f} GB/s", r.bandwidth.median / 1e9),
-               r.bandwidth_share.all.empty() ? "-" : fmt::format("{:.0f}%", 100 * r.bandwidth_share.median));
+               r.bandwidth.all.empty() ? "-" : fmt::format("{:.1f} GB/s", r.bandwidth.median / 1e9));
   }
-  fmt::print("\nmedian of {} (least–most); share: bytes read per token x tokens/s / memory bandwidth measured around it\n",
+  fmt::print("\nmedian of {} (least–most). Share: of what the machine could do just then; prefill of the arithmetic peak\n"
+             "(products with weights only), decode of the memory bandwidth (weights and KV cache read).\n",
              params.repetitions);
+}
+
+/// Products with weights for one token of a prefill; the head is only applied to the last one.
+double OperationsPerToken(const ModelConfig& config) {
+  const int64_t head = int64_t{config.vocab_size} * config.hidden_size;
+  return 2.0 * static_cast<double>(std::max<int64_t>(CountParameters(config).active - head, 0));
+}
+
+/// True when most of the weights are multiplied as int8.
+bool MostlyInt8(const ModelFile& model) {
+  int64_t quantized = 0;
+  for (const TensorInfo& tensor : model.tensors()) quantized += NeedsQuantizedActivations(tensor.dtype) ? tensor.bytes : 0;
+  return quantized > model.tensor_bytes() / 2;
 }
 
 Status Run(const BenchOptions& options) {
@@ -108,14 +132,12 @@ Status Run(const BenchOptions& options) {
   params.bytes_per_token = static_cast<double>(CountWeightTraffic(engine->model_file()).per_token());
 
   BenchHooks hooks;
-  std::optional<BandwidthProbe> probe;
-  if (!options.no_bandwidth) {
-    if (auto made = BandwidthProbe::Create(engine->pool())) {
-      probe.emplace(std::move(*made));
-      hooks.bandwidth = [&] { return probe->Measure(); };
-    } else if (!model.quiet) {
-      std::fprintf(stderr, "fathom: no memory to measure the bandwidth with: %s\n", made.error().message.c_str());
-    }
+  params.operations_per_token = OperationsPerToken(engine->config());
+  if (!options.no_ceilings) {
+    const int64_t probe_bytes = std::min<int64_t>(int64_t{1} << 30, ExamineMachine().memory_available / 4);
+    hooks.bandwidth = [&engine, probe_bytes] { return MeasureReadBandwidth(engine->pool(), probe_bytes).value_or(0.0); };
+    const bool int8 = MostlyInt8(engine->model_file());
+    hooks.arithmetic = [&engine, int8] { return int8 ? MeasureInt8Peak(engine->pool()) : MeasureF32Peak(engine->pool()); };
   }
   Progress::Options progress_options;
   progress_options.quiet = model.quiet;
@@ -149,9 +171,9 @@ void RegisterBench(CLI::App& app, Action& selected) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = AddCommand(
       app, selected, "bench", "prefill and decode speed at several context depths",
-      "Tokens are random, so the text means nothing but the work is real. The share says how much of this machine's memory\n"
-      "bandwidth decoding uses: weights and KV cache read per token, times tokens/s, over the bandwidth measured just\n"
-      "before and after.\n"
+      "Tokens are random, so the text means nothing but the work is real. Shares say how near each run came to what this\n"
+      "machine could do just then, measured before and after: prefill to the arithmetic peak of the kernels' dot products,\n"
+      "decode to the memory bandwidth (weights and KV cache read per token).\n"
       "\n"
       "Examples:\n"
       "  fathom bench -m model.gguf\n"
@@ -176,7 +198,8 @@ void RegisterBench(CLI::App& app, Action& selected) {
   command->add_option("--seed", options->params.seed, "of the random tokens")->capture_default_str();
   auto* json = command->add_flag("--json", options->json, "print one JSON object");
   command->add_flag("--csv", options->csv, "print CSV")->excludes(json);
-  command->add_flag("--no-bandwidth", options->no_bandwidth, "do not measure memory bandwidth (saves a second a run)");
+  command->add_flag("--no-ceilings", options->no_ceilings,
+                    "do not measure memory bandwidth and arithmetic peak around each run (saves seconds)");
 }
 
 }  // namespace fathom

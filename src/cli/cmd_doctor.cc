@@ -10,11 +10,11 @@
 #include <string>
 
 #include "base/thread_pool.h"
-#include "cli/bandwidth.h"
 #include "cli/command.h"
 #include "cli/machine.h"
 #include "cli/models.h"
 #include "cli/terminal.h"
+#include "kernels/ceilings.h"
 #include "kernels/matmul.h"
 
 namespace fathom {
@@ -32,12 +32,12 @@ void Line(const char* verdict, const std::string& name, const std::string& value
 Status RunDoctor(const DoctorOptions& options) {
   const Machine machine = ExamineMachine();
   ThreadPool pool(options.threads);
-  double bandwidth = 0, one_thread = 0;
-  const size_t probe_bytes =
-      static_cast<size_t>(std::min<int64_t>(int64_t{512} << 20, std::max<int64_t>(machine.memory_available / 4, 1 << 20)));
-  if (auto probe = BandwidthProbe::Create(pool, probe_bytes)) bandwidth = probe->Measure(5);
+  const int64_t probe_bytes =
+      std::min<int64_t>(int64_t{1} << 30, std::max<int64_t>(machine.memory_available / 4, int64_t{64} << 20));
   ThreadPool alone(1);
-  if (auto probe = BandwidthProbe::Create(alone, probe_bytes)) one_thread = probe->Measure(5);
+  const double bandwidth = MeasureReadBandwidth(pool, probe_bytes).value_or(0.0);
+  const double one_thread = MeasureReadBandwidth(alone, probe_bytes).value_or(0.0);
+  const double int8_peak = MeasureInt8Peak(pool), f32_peak = MeasureF32Peak(pool);
 
   const auto folder = ModelsFolder();
   if (options.json) {
@@ -52,6 +52,8 @@ Status RunDoctor(const DoctorOptions& options) {
     report["huge_pages"] = machine.huge_pages;
     report["bandwidth_gb_per_second"] = bandwidth / 1e9;
     report["bandwidth_one_thread_gb_per_second"] = one_thread / 1e9;
+    report["int8_gop_per_second"] = int8_peak / 1e9;
+    report["f32_gop_per_second"] = f32_peak / 1e9;
     report["models_folder"] = folder ? folder->string() : std::string();
     report["disk_free_bytes"] = machine.disk_free;
     report["models"] = PulledModels();
@@ -79,6 +81,8 @@ Status RunDoctor(const DoctorOptions& options) {
     // Decode is bound by reading the weights once a token.
     Line("", "", fmt::format("at most {:.1f} tokens/s for a model that reads 1 GB a token", bandwidth / 1e9));
   }
+  Line("ok", "arithmetic", fmt::format("{:.0f} Gop/s int8, {:.0f} f32, with {} threads", int8_peak / 1e9, f32_peak / 1e9,
+                                       pool.size()));
   if (folder) {
     Line(machine.disk_free < (int64_t{1} << 30) ? "low" : "ok", "disk",
          fmt::format("{} free at {}", HumanBytes(machine.disk_free), folder->string()));

@@ -6,9 +6,12 @@
 
 #include "cli/command.h"
 #include "cli/inspect.h"
+#include "cli/interrupt.h"
 #include "cli/models.h"
+#include "cli/progress.h"
 #include "cli/terminal.h"
 #include "engine/tokenizer_loader.h"
+#include "format/check.h"
 #include "format/model_file.h"
 #include "text/chat.h"
 
@@ -19,7 +22,7 @@ using nlohmann::ordered_json;
 
 struct InspectOptions {
   std::string model;
-  bool json = false, tensors = false, metadata = false;
+  bool json = false, tensors = false, metadata = false, scan = false;
 };
 
 /// The tokenizer, or why there is none; `inspect` shows either.
@@ -48,7 +51,7 @@ TokenizerFacts ExamineTokenizer(const ModelFile& model) {
   return facts;
 }
 
-void PrintJson(const ModelFile& model, const InspectOptions& options) {
+void PrintJson(const ModelFile& model, const CheckReport& check, const InspectOptions& options) {
   const ModelConfig& config = model.config();
   const ParameterCount parameters = CountParameters(config);
   const TokenizerFacts tokenizer = ExamineTokenizer(model);
@@ -74,9 +77,10 @@ void PrintJson(const ModelFile& model, const InspectOptions& options) {
                          {"vocab_size", tokenizer.vocab_size}, {"bos", tokenizer.bos},
                          {"eos", tokenizer.eos},               {"add_bos", tokenizer.add_bos},
                          {"chat_format", tokenizer.chat_format}};
-  const auto problems = FindProblems(model);
-  report["whole"] = problems.empty();
-  report["problems"] = problems;
+  report["whole"] = check.whole();
+  report["problems"] = check.problems;
+  report["unused_tensors"] = check.unused;
+  report["values_scanned"] = check.scanned;
   if (options.metadata) {
     for (const auto& [key, value] : model.Metadata()) report["metadata"][key] = value;
   }
@@ -96,7 +100,7 @@ void PrintJson(const ModelFile& model, const InspectOptions& options) {
 
 void Heading(const char* text) { std::printf("\n%s\n", text); }
 
-void PrintText(const ModelFile& model, const InspectOptions& options) {
+void PrintText(const ModelFile& model, const CheckReport& check, const InspectOptions& options) {
   const ModelConfig& config = model.config();
   const ParameterCount parameters = CountParameters(config);
   const TokenizerFacts tokenizer = ExamineTokenizer(model);
@@ -152,24 +156,46 @@ void PrintText(const ModelFile& model, const InspectOptions& options) {
     }
   }
 
-  const auto problems = FindProblems(model);
-  Heading(problems.empty() ? "Whole: every tensor that this configuration needs is there, with the right shape."
-                           : "NOT whole:");
-  for (const std::string& problem : problems) fmt::print("  {}\n", OneLine(problem, 200));
+  if (!check.unused.empty()) {
+    Heading("Not used");
+    fmt::print("  {} tensors, {}: {}{}\n", check.unused.size(), HumanBytes(check.unused_bytes),
+               OneLine(check.unused.front(), 60), check.unused.size() > 1 ? ", …" : "");
+  }
+  Heading(check.whole() ? "Whole: every tensor that this configuration needs is there, with the right shape."
+                        : "NOT whole:");
+  for (const std::string& problem : check.problems) fmt::print("  {}\n", OneLine(problem, 200));
+  if (check.scanned && check.whole()) fmt::print("All values are finite.\n");
+}
+
+/// The check that opening a file does not do, with progress when every value is read.
+Result<CheckReport> Check(const ModelFile& model, bool scan) {
+  InterruptScope interrupt;
+  Progress::Options progress_options;
+  progress_options.unit = Progress::Unit::kBytes;
+  Progress progress("reading all values", std::move(progress_options));
+  CheckOptions options;
+  options.scan_values = scan;
+  options.progress = [&](int64_t done, int64_t total) {
+    progress.Update(done, total);
+    return !Interrupted();
+  };
+  CheckReport report = CheckModel(model, options);
+  if (Interrupted()) return Fail(ErrorCode::kCancelled, "interrupted");
+  return report;
 }
 
 Status RunInspect(const InspectOptions& options) {
   FATHOM_TRY(const std::string path, ResolveModel(options.model));
   FATHOM_TRY(const auto model, ModelFile::Open(path));
+  FATHOM_TRY(const CheckReport check, Check(*model, options.scan));
   if (options.json) {
-    PrintJson(*model, options);
+    PrintJson(*model, check, options);
   } else {
-    PrintText(*model, options);
+    PrintText(*model, check, options);
   }
-  const auto problems = FindProblems(*model);
-  if (!problems.empty()) {
-    return Fail(ErrorCode::kCorrupt, "{}: not whole: {}{}", path, problems.front(),
-                problems.size() > 1 ? fmt::format(" (and {} more)", problems.size() - 1) : std::string());
+  if (!check.whole()) {
+    return Fail(ErrorCode::kCorrupt, "{}: not whole: {}{}", path, OneLine(check.problems.front(), 200),
+                check.problems.size() > 1 ? fmt::format(" (and {} more)", check.problems.size() - 1) : std::string());
   }
   return {};
 }
@@ -179,8 +205,8 @@ Status RunInspect(const InspectOptions& options) {
 void RegisterInspect(CLI::App& app, Action& selected) {
   auto options = std::make_shared<InspectOptions>();
   CLI::App* command = AddCommand(app, selected, "inspect", "what is in a model file, what it needs, is it whole",
-                                 "Only headers and metadata are read, so this takes no time on any size. Exit status 1 when\n"
-                                 "something is missing.\n"
+                                 "Only headers and metadata are read, so this takes no time on any size; --scan also reads\n"
+                                 "every value. Exit status 1 when something is missing or damaged.\n"
                                  "\n"
                                  "Examples:\n"
                                  "  fathom inspect model.gguf\n"
@@ -191,6 +217,7 @@ void RegisterInspect(CLI::App& app, Action& selected) {
   command->add_option("-m,--model", options->model, "the same");
   command->add_flag("--tensors", options->tensors, "list every tensor");
   command->add_flag("--metadata", options->metadata, "list the file's metadata");
+  command->add_flag("--scan", options->scan, "read every value and look for damage (NaN, infinity)");
   command->add_flag("--json", options->json, "print one JSON object");
 }
 

@@ -115,9 +115,4 @@ std::vector<MemoryNeed> MemoryNeeds(const ModelFile& model) {
   return needs;
 }
 
-std::vector<std::string> FindProblems(const ModelFile& model) {
-  (void)model;
-  return {};
-}
-
 }  // namespace fathom

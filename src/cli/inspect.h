@@ -33,7 +33,4 @@ struct MemoryNeed {
 /// At 4096, 32768 and the longest context the model was trained for, as far as they apply.
 std::vector<MemoryNeed> MemoryNeeds(const ModelFile& model);
 
-/// What is missing or misshapen for this configuration; empty for a whole model. One line each.
-std::vector<std::string> FindProblems(const ModelFile& model);
-
 }  // namespace fathom

@@ -113,6 +113,8 @@ TEST(Bench, MeasuresEachDepthWithAFakeClock) {
   params.depths = {1000, 0};
   params.repetitions = 2;
   params.bytes_per_token = 1e9;
+  params.operations_per_token = 5e9;
+  hooks.arithmetic = [] { return 1e12; };
   const auto results = RunBench(engine, params, hooks);
   ASSERT_TRUE(results) << results.error().message;
   ASSERT_EQ(results->size(), 2u);
@@ -126,6 +128,7 @@ TEST(Bench, MeasuresEachDepthWithAFakeClock) {
     const double bytes = 1e9 + 100.0 * (static_cast<double>(result.depth) + 5);
     EXPECT_NEAR(result.bytes_per_token, bytes, 1);
     EXPECT_NEAR(result.bandwidth_share.median, bytes * 2 / 10e9, 1e-9);
+    EXPECT_NEAR(result.arithmetic_share.median, 5e9 * 100 / 1e12, 1e-9);
   }
 }
 
