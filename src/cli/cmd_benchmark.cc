@@ -190,6 +190,7 @@ void RegisterBench(CLI::App& app, Action& selected) {
       ->check(tokens);
   command->add_option("-d,--depth", options->params.depths, "tokens already in the context, comma separated")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->check(tokens)
       ->capture_default_str();
   command->add_option("-r,--repetitions", options->params.repetitions, "runs of each; the median is given")

@@ -5,10 +5,11 @@
 #include "cli/command.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/models.h"
 #include "cli/options.h"
 #include "cli/perplexity.h"
 #include "cli/progress.h"
-#include "cli/terminal.h"
+#include "engine/tokenizer_loader.h"
 
 namespace fathom {
 namespace {
@@ -25,19 +26,20 @@ struct PerplexityOptions {
 Status RunPerplexity(const PerplexityOptions& options) {
   FATHOM_TRY(const std::string text, ReadInput(options.file));
   ModelOptions model = options.model;
-  model.context = options.window;
-  FATHOM_TRY(const auto engine, LoadEngine(model));
-  if (engine->tokenizer() == nullptr) {
-    return Fail(ErrorCode::kUnsupported, "this model's tokenizer cannot be used: {}", engine->tokenizer_error());
-  }
-  const std::vector<TokenId> tokens = EncodePrompt(*engine->tokenizer(), text);
-  FATHOM_TRY(const auto session, engine->NewSession());
-
+  FATHOM_TRY(model.model, ResolveModel(options.model.model));
+  // The tokenizer alone is quick; a text that is too short should not wait for the weights.
+  FATHOM_TRY(const auto tokenizer, LoadTokenizer(model.model));
+  const std::vector<TokenId> tokens = EncodePrompt(*tokenizer, text);
   PerplexityParams params;
   params.window = options.window;
   params.stride = options.stride;
   params.max_windows = options.chunks;
-  if (engine->tokenizer()->add_bos()) params.bos = engine->tokenizer()->bos_id();
+  if (tokenizer->add_bos()) params.bos = tokenizer->bos_id();
+  FATHOM_CHECK_OK(CheckPerplexityParams(static_cast<int64_t>(tokens.size()), params));
+
+  model.context = options.window;
+  FATHOM_TRY(const auto engine, LoadEngine(model));
+  FATHOM_TRY(const auto session, engine->NewSession());
   Progress::Options progress_options;
   progress_options.quiet = model.quiet;
   Progress progress("perplexity", std::move(progress_options));

