@@ -228,6 +228,25 @@ struct TileTraits {
   static constexpr bool kAffine = affine;
 };
 
+/// Spreads the fetching of the next panel over all tiles of this one: so many lines a step.
+struct TileFetch {
+  const uint8_t* at;
+  const uint8_t* end;
+  int64_t lines;
+  FATHOM_INLINE void Step() {
+    if (at >= end) return;
+    for (int64_t i = 0; i < lines; ++i) FATHOM_PREFETCH_L2(at + 64 * i);
+    at += 64 * lines;
+  }
+  /// For the panel after row j, in `steps` steps.
+  FATHOM_INLINE void Begin(const PanelArgs& a, int64_t j, int64_t steps) {
+    const int64_t bytes = kTileN * a.w_stride;
+    at = j + kTileN < a.n ? a.w + (j + kTileN) * a.w_stride : a.next;
+    end = at + bytes;
+    lines = (bytes / 64 + steps - 1) / steps;
+  }
+};
+
 struct TileArgs {
   const uint8_t* bytes;
   const float* scale;
@@ -239,6 +258,9 @@ struct TileArgs {
   float* y;
   int64_t ldy;
   int64_t n;  // columns of y that exist
+  const ActivationBlock* const* next_rows;  // of the tile that follows, at least as many; only prefetched
+  int64_t next_group;
+  TileFetch fetch;
 };
 
 /// One sub-block of a tile of kRows x kTileCols vectors.
@@ -285,7 +307,7 @@ FATHOM_INLINE void TileSub(const uint8_t* bytes, const float* scale, const float
 }
 
 template <class Traits, int kRows>
-void Tile(const TileArgs& t) {
+void Tile(TileArgs& t) {
   const ActivationBlock* x[kRows];
   Vec::F out[kRows][kTileCols];
   FATHOM_UNROLL
@@ -299,7 +321,11 @@ void Tile(const TileArgs& t) {
   const uint8_t* bytes = t.bytes;
   const float* scale = t.scale;
   const float* bias = t.bias;
+  TileFetch fetch = t.fetch;
   for (int64_t g = 0; g < t.groups; ++g) {
+    fetch.Step();
+    FATHOM_UNROLL
+    for (int i = 0; i < kRows; ++i) FATHOM_PREFETCH_L1(t.next_rows[i] + t.next_group + g);
     TileSub<Traits, kRows, 0>(bytes, scale, bias, x, out);
     if constexpr (Traits::kSub == 16) {
       TileSub<Traits, kRows, 1>(bytes + 16 * kTileN, scale + kTileN, bias + kTileN, x, out);
@@ -315,10 +341,11 @@ void Tile(const TileArgs& t) {
     FATHOM_UNROLL
     for (int c = 0; c < kTileCols; ++c) StoreRow(t.y + i * t.ldy + c * kLanes, out[i][c], t.n - c * kLanes);
   }
+  t.fetch = fetch;
 }
 
 template <class Traits, int kRows>
-void TileOf(int rows, const TileArgs& t) {
+void TileOf(int rows, TileArgs& t) {
   if constexpr (kRows > 1) {
     if (rows < kRows) return TileOf<Traits, kRows - 1>(rows, t);
   }
@@ -329,10 +356,12 @@ template <class Format>
 void ManyRows(const PanelArgs& a) {
   using Traits = TileTraits<Format::kSub, Format::kZero, Format::kAffine>;
   Panel<Format::kSub> panel;
-  // Tiles of nearly equal height: 7 rows are 4 + 3, not 6 + 1.
+  // Tiles of nearly equal height: 7 rows are 3 + 4, not 6 + 1. The shorter ones come first.
   const int64_t tiles = (a.m + kTileRows - 1) / kTileRows;
-  const int64_t height = a.m / tiles, taller = a.m % tiles;
+  const int64_t height = a.m / tiles, shorter = tiles - a.m % tiles;
+  TileFetch fetch;
   for (int64_t j = 0; j < a.n; j += kTileN) {
+    fetch.Begin(a, j, tiles * a.k / 32);
     for (int64_t k = 0; k < a.k; k += kSlab) {
       const int64_t slab = a.k - k < kSlab ? a.k - k : kSlab;
       for (int c = 0; c < kTileCols && j + c * kLanes < a.n; ++c) {
@@ -346,13 +375,18 @@ void ManyRows(const PanelArgs& a) {
           sink.template Units<0>(rows, offset);
         }
       }
-      TileArgs t{panel.bytes, panel.scale, panel.bias, slab / 32, k > 0, a.xq, k / 32, a.y + j, a.ldy, a.n - j};
+      const int64_t next_k = k + kSlab < a.k ? k + kSlab : 0;
+      TileArgs t{panel.bytes, panel.scale, panel.bias, slab / 32, k > 0,  a.xq,   k / 32,
+                 a.y + j,     a.ldy,       a.n - j,    a.xq,      next_k / 32, fetch};
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int rows = static_cast<int>(height + (tile < taller ? 1 : 0));
+        const int rows = static_cast<int>(height + (tile < shorter ? 0 : 1));
+        t.next_rows = tile + 1 < tiles ? t.rows + rows : a.xq;
+        t.next_group = tile + 1 < tiles ? k / 32 : next_k / 32;
         TileOf<Traits, kTileRows>(rows, t);
         t.rows += rows;
         t.y += rows * a.ldy;
       }
+      fetch = t.fetch;
     }
   }
 }
