@@ -113,7 +113,7 @@ template <class Format>
 struct FloatDotSink {
   const float* x;
   Vec::F sum;
-  Prefetcher<kFloatBlock * Format::kBytes, kFloatBlock> prefetch;
+  Prefetcher<kFloatBlock * Format::kBytes, kFloatBlock, true> prefetch;
   template <int k>
   FATHOM_INLINE void Put(Vec::F w) {
     prefetch.template Step<k>();

@@ -97,14 +97,17 @@ struct Ahead {
   const uint8_t* near;
   const uint8_t* far;
   /// Beside panel j of a range.
-  FATHOM_INLINE Ahead(const PanelArgs& a, int64_t j) {
-    const int64_t end = a.n * a.w_stride, at = (j + kLanes) * a.w_stride;
-    near = at < end ? a.w + at : a.next;
-    far = at + kFar < end ? a.w + at + kFar : a.next + (at + kFar - end);
+  FATHOM_INLINE Ahead(const PanelArgs& a, int64_t j) : near(At(a, (j + kLanes) * a.w_stride)),
+                                                       far(At(a, (j + kLanes) * a.w_stride + kFar)) {}
+  FATHOM_INLINE Ahead(const uint8_t* only_far) : near(nullptr), far(only_far) {}
+  /// Byte `at` of the range, or of what is read after it.
+  FATHOM_INLINE static const uint8_t* At(const PanelArgs& a, int64_t at) {
+    const int64_t end = a.n * a.w_stride;
+    return at < end ? a.w + at : a.next + (at - end);
   }
 };
 
-template <int kUnitBytes, int kSteps>
+template <int kUnitBytes, int kSteps, bool kNear>
 struct Prefetcher {
   Ahead at;
   template <int step>
@@ -113,7 +116,7 @@ struct Prefetcher {
     constexpr int kLines = (kUnitBytes * kLanes + 63) / 64;
     FATHOM_UNROLL
     for (int line = step * kLines / kSteps; line < (step + 1) * kLines / kSteps; ++line) {
-      FATHOM_PREFETCH_L1(at.near + 64 * line);
+      if constexpr (kNear) FATHOM_PREFETCH_L1(at.near + 64 * line);
       FATHOM_PREFETCH_L2(at.far + 64 * line);
     }
   }
@@ -123,15 +126,22 @@ struct Prefetcher {
   }
 };
 
-template <class Format>
+template <class Format, int kRows>
 struct DotSink {
   static constexpr int kBlockSubs = Format::kBlockK / Format::kSub, kUnitSubs = Format::kUnitK / Format::kSub;
-  const ActivationBlock* x;  // of the unit
+  const ActivationBlock* x[kRows];  // of the unit
   Vec::F scale[kBlockSubs], bias[kBlockSubs];
-  Vec::I sum[kUnitSubs];
-  Vec::F out;
-  Prefetcher<Format::kBytes / (Format::kBlockK / Format::kUnitK), Format::kUnitK / 4> prefetch;
+  Vec::I sum[kRows][kUnitSubs];
+  Vec::F out[kRows];
+  Prefetcher<Format::kBytes / (Format::kBlockK / Format::kUnitK), Format::kUnitK / 4, true> prefetch;
 
+  FATHOM_INLINE DotSink(const PanelArgs& a, int64_t j) : prefetch{Ahead(a, j)} {
+    FATHOM_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      x[i] = a.xq[i];
+      out[i] = Vec::ZeroF();
+    }
+  }
   template <int sub>
   FATHOM_INLINE void Scale(Vec::F v) { scale[sub] = v; }
   template <int sub>
@@ -140,24 +150,35 @@ struct DotSink {
   FATHOM_INLINE void Put(Vec::I u) {
     constexpr int sub = k4 * 4 / Format::kSub;
     prefetch.template Step<k4>();
-    sum[sub] = Vec::template Dot<Vec::kSignedWeights<Format::kZero>>(sum[sub], DotOperand<Format>(u),
-                                                                   Vec::Broadcast4(x[k4 / 8].q + k4 % 8 * 4));
+    const Vec::I w = DotOperand<Format>(u);
+    FATHOM_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      sum[i][sub] = Vec::template Dot<Vec::kSignedWeights<Format::kZero>>(sum[i][sub], w,
+                                                                        Vec::Broadcast4(x[i][k4 / 8].q + k4 % 8 * 4));
+    }
   }
   template <int sub>
   FATHOM_INLINE void Begin() {
     if constexpr (sub < kUnitSubs) {
-      sum[sub] = StartSum<Format, sub * Format::kSub % 32 / 16>(x + sub * Format::kSub / 32);
+      FATHOM_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        sum[i][sub] = StartSum<Format, sub * Format::kSub % 32 / 16>(x[i] + sub * Format::kSub / 32);
+      }
       Begin<sub + 1>();
     }
   }
   template <int unit, int sub>
   FATHOM_INLINE void End() {
     if constexpr (sub < kUnitSubs) {
-      const ActivationBlock* block = x + sub * Format::kSub / 32;
-      const Vec::F product = Vec::Mul(Vec::ToFloat(sum[sub]), scale[unit * kUnitSubs + sub]);
-      out = Vec::Fma(product, Vec::SetF(block->scale), out);
-      if constexpr (Format::kAffine) {
-        out = Vec::Fma(bias[unit * kUnitSubs + sub], ScaledSum<Format::kSub, sub * Format::kSub % 32 / 16>(block), out);
+      FATHOM_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        const ActivationBlock* block = x[i] + sub * Format::kSub / 32;
+        const Vec::F product = Vec::Mul(Vec::ToFloat(sum[i][sub]), scale[unit * kUnitSubs + sub]);
+        out[i] = Vec::Fma(product, Vec::SetF(block->scale), out[i]);
+        if constexpr (Format::kAffine) {
+          const Vec::F x_sum = ScaledSum<Format::kSub, sub * Format::kSub % 32 / 16>(block);
+          out[i] = Vec::Fma(bias[unit * kUnitSubs + sub], x_sum, out[i]);
+        }
       }
       End<unit, sub + 1>();
     }
@@ -169,24 +190,26 @@ struct DotSink {
       Format::template Unpack<unit>(rows.p, offset, *this);
       End<unit, 0>();
       prefetch.NextUnit();
-      x += Format::kUnitK / 32;
+      FATHOM_UNROLL
+      for (int i = 0; i < kRows; ++i) x[i] += Format::kUnitK / 32;
       Units<unit + 1>(rows, offset);
     }
   }
 };
 
-template <class Format>
-void OneRow(const PanelArgs& a) {
+template <class Format, int kRows>
+void FewRows(const PanelArgs& a) {
   const int64_t blocks = a.k / Format::kBlockK;
   for (int64_t j = 0; j < a.n; j += kLanes) {
-    const Rows rows(a, j);
     // Rows lie one after the other: while one panel is read in turns of kLanes rows, the next is fetched in order.
-    DotSink<Format> sink{.x = a.xq[0], .out = Vec::ZeroF(), .prefetch = {Ahead(a, j)}};
+    const Rows rows(a, j);
+    DotSink<Format, kRows> sink(a, j);
     for (int64_t b = 0; b < blocks; ++b) {
       Format::Scales(rows.p, b * Format::kBytes, sink);
       sink.template Units<0>(rows, b * Format::kBytes);
     }
-    StoreRow(a.y + j, sink.out, a.n - j);
+    FATHOM_UNROLL
+    for (int i = 0; i < kRows; ++i) StoreRow(a.y + i * a.ldy + j, sink.out[i], a.n - j);
   }
 }
 
@@ -205,17 +228,22 @@ struct StoreSink {
   uint8_t* bytes;
   float* scale;
   float* bias;
+  Prefetcher<Format::kBytes / (Format::kBlockK / Format::kUnitK), Format::kUnitK / 4, false> prefetch;
   template <int sub>
   FATHOM_INLINE void Scale(Vec::F v) { Vec::StoreF(scale + sub * kTileN, v); }
   template <int sub>
   FATHOM_INLINE void Bias(Vec::F v) { Vec::StoreF(bias + sub * kTileN, v); }
   template <int k4>
-  FATHOM_INLINE void Put(Vec::I u) { Vec::StoreI(bytes + k4 * kTileN * 4, DotOperand<Format>(u)); }
+  FATHOM_INLINE void Put(Vec::I u) {
+    prefetch.template Step<k4>();
+    Vec::StoreI(bytes + k4 * kTileN * 4, DotOperand<Format>(u));
+  }
   template <int unit>
   FATHOM_INLINE void Units(const Rows& rows, int64_t offset) {
     if constexpr (unit * Format::kUnitK < Format::kBlockK) {
       Format::template Unpack<unit>(rows.p, offset, *this);
       bytes += Format::kUnitK * kTileN;
+      prefetch.NextUnit();
       Units<unit + 1>(rows, offset);
     }
   }
@@ -228,24 +256,25 @@ struct TileTraits {
   static constexpr bool kAffine = affine;
 };
 
-/// Spreads the fetching of the next panel over all tiles of this one: so many lines a step.
+/// Spreads the fetching of the next panel over the tiles of this one: so many lines a step.
 struct TileFetch {
   const uint8_t* at;
-  const uint8_t* end;
-  int64_t lines;
+  int64_t lines;  // of each step, until none are left
+  int64_t left;
   FATHOM_INLINE void Step() {
-    if (at >= end) return;
+    if (left <= 0) return;
     for (int64_t i = 0; i < lines; ++i) FATHOM_PREFETCH_L2(at + 64 * i);
     at += 64 * lines;
+    left -= lines;
   }
   /// For the panel after row j, in `steps` steps.
   FATHOM_INLINE void Begin(const PanelArgs& a, int64_t j, int64_t steps) {
-    const int64_t bytes = kTileN * a.w_stride;
-    at = j + kTileN < a.n ? a.w + (j + kTileN) * a.w_stride : a.next;
-    end = at + bytes;
-    lines = (bytes / 64 + steps - 1) / steps;
+    at = Ahead::At(a, (j + kTileN) * a.w_stride);
+    left = kTileN * a.w_stride / 64;
+    lines = (left + steps - 1) / steps;
   }
 };
+constexpr int64_t kManyTiles = 3;  // from here on there is more to do in tiles than in unpacking
 
 struct TileArgs {
   const uint8_t* bytes;
@@ -355,22 +384,28 @@ void TileOf(int rows, TileArgs& t) {
 template <class Format>
 void ManyRows(const PanelArgs& a) {
   using Traits = TileTraits<Format::kSub, Format::kZero, Format::kAffine>;
+  constexpr int64_t kBlockBytes = int64_t{Format::kBytes} * kLanes;
   Panel<Format::kSub> panel;
   // Tiles of nearly equal height: 7 rows are 3 + 4, not 6 + 1. The shorter ones come first.
   const int64_t tiles = (a.m + kTileRows - 1) / kTileRows;
   const int64_t height = a.m / tiles, shorter = tiles - a.m % tiles;
-  TileFetch fetch;
+  // The next panel is fetched where the time is spent: in unpacking or in multiplying.
+  const bool many = tiles >= kManyTiles;
+  TileFetch fetch{nullptr, 0, 0};
   for (int64_t j = 0; j < a.n; j += kTileN) {
-    fetch.Begin(a, j, tiles * a.k / 32);
+    if (many) fetch.Begin(a, j, tiles * a.k / 32);
     for (int64_t k = 0; k < a.k; k += kSlab) {
       const int64_t slab = a.k - k < kSlab ? a.k - k : kSlab;
       for (int c = 0; c < kTileCols && j + c * kLanes < a.n; ++c) {
         const Rows rows(a, j + c * kLanes);
+        // The same part of the panel after this one, in the order of addresses; or what is in cache already.
+        const uint8_t* ahead = Ahead::At(a, (j + (many ? 0 : kTileN) + c * kLanes) * a.w_stride) +
+                               k / Format::kBlockK * kBlockBytes;
         for (int64_t b = 0; b < slab / Format::kBlockK; ++b) {
           const int64_t offset = (k / Format::kBlockK + b) * Format::kBytes;
           const int64_t sub = b * Format::kBlockK / Format::kSub * kTileN + c * kLanes;
           StoreSink<Format> sink{panel.bytes + (b * Format::kBlockK / 4 * kTileN + c * kLanes) * 4, panel.scale + sub,
-                                 panel.bias + sub};
+                                 panel.bias + sub, {ahead + b * kBlockBytes}};
           Format::Scales(rows.p, offset, sink);
           sink.template Units<0>(rows, offset);
         }
@@ -393,11 +428,11 @@ void ManyRows(const PanelArgs& a) {
 
 template <class Format>
 void Quantized(const PanelArgs& a) {
-  if (a.m == 1) {
-    OneRow<Format>(a);
-  } else {
-    ManyRows<Format>(a);
+  if (a.m == 1) return FewRows<Format, 1>(a);
+  if constexpr (Vec::kFewRows >= 2) {
+    if (a.m == 2) return FewRows<Format, 2>(a);
   }
+  ManyRows<Format>(a);
 }
 
 #include "kernels/cpu/float_panels-inl.h"

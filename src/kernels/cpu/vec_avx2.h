@@ -7,6 +7,7 @@ struct Vec {
   static constexpr int kTileCols = 2;
   // Without VNNI, products are summed in pairs of int16 that saturate: unsigned weights up to 128 fit (128 * 127 * 2),
   // the types with a zero of 128 go through signed weights whose sign is moved to the activations.
+  static constexpr int kFewRows = 1;    // up to so many rows are multiplied while unpacking
   template <int kZero>
 #ifdef FATHOM_AVX_VNNI
   static constexpr bool kSignedWeights = false;

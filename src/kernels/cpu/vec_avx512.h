@@ -7,6 +7,7 @@ struct Vec {
   static constexpr int kLanes = 16;
   static constexpr int kTileRows = 6;   // activation rows of a tile
   static constexpr int kTileCols = 2;   // vectors of weight rows of a tile
+  static constexpr int kFewRows = 2;    // up to so many rows are multiplied while unpacking
   template <int kZero>
   static constexpr bool kSignedWeights = false;  // vpdpbusd: unsigned weights by signed activations
 

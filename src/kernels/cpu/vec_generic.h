@@ -5,6 +5,7 @@ struct Vec {
   static constexpr int kLanes = 4;
   static constexpr int kTileRows = 2;
   static constexpr int kTileCols = 2;
+  static constexpr int kFewRows = 1;    // up to so many rows are multiplied while unpacking
   template <int kZero>
   static constexpr bool kSignedWeights = true;
 
