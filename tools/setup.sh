@@ -73,9 +73,12 @@ build() {
   fi
   local ninja=(ninja -C "$dir")
   [[ -n ${FATHOM_BUILD_JOBS:-} ]] && ninja+=(-j "$FATHOM_BUILD_JOBS")
-  if ! "${ninja[@]}" -n "$@" 2>/dev/null | tail -n 1 | grep -q 'no work to do'; then
+  # A dry run always names the check for new files; anything else in it is work worth announcing.
+  if "${ninja[@]}" -n "$@" 2>/dev/null | grep -qvE 'Entering directory|Re-checking globbed|no work to do'; then
     say "building ($preset); the first time takes some minutes"
     NINJA_STATUS='[%f/%t] ' "${ninja[@]}" "$@" >&2 || die "the build failed" "Its first error is above."
+  else
+    "${ninja[@]}" --quiet "$@" >&2 || die "the build failed" "Its first error is above."
   fi
   exec {build_lock}>&-
 }

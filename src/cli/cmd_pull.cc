@@ -66,7 +66,7 @@ class Puller {
     const fs::path destination = folder / (std::string(entry.name) + ".gguf");
     std::error_code error;
     if (fs::exists(destination, error)) {
-      Say(fmt::format("{} is there already", entry.name));
+      if (!options_.print_path) Say(fmt::format("{} is there already", entry.name));
       return destination;
     }
     fs::create_directories(folder, error);
