@@ -3,7 +3,8 @@
 // General categories and scripts are Unicode 16.0, the version of the regular-expression engine that the published
 // tokenizer.json files are used with (see gen_unicode_data.py); the C library's and PCRE2's tables are older on
 // Debian 12, so they are not asked. Normal forms are utf8proc's, less the characters that the normalisers of those
-// files' library do not know (their tables are of Unicode 9). Everything here is immutable after construction and thread-safe.
+// files' library do not know (their tables are of Unicode 9). Everything here is immutable after
+// construction and thread-safe.
 #pragma once
 
 #include <array>
