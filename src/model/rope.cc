@@ -64,7 +64,8 @@ RopeTable::RopeTable(const RopeConfig& config, bool deepseek) : frequencies_(con
       ApplyYarn(config, frequencies_);
       if (deepseek) {
         const float all_dim = YarnMscale(config.factor, config.mscale_all_dim);
-        magnitude_ = YarnMscale(config.factor, config.mscale) / all_dim;
+        const float ratio = YarnMscale(config.factor, config.mscale) / all_dim;
+        magnitude_ = config.attention_factor > 0 ? config.attention_factor : ratio;
         softmax_factor_ = all_dim * all_dim;
       } else {
         magnitude_ = config.attention_factor > 0 ? config.attention_factor : YarnMscale(config.factor, 1.0f);
