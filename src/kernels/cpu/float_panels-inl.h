@@ -165,7 +165,7 @@ void OneRowFloat(const PanelArgs& a) {
   for (int64_t j = 0; j < a.n; j += kLanes) {
     const Rows rows(a, j);
     Vec::F out = Vec::ZeroF();
-    FloatDotSink<Format> sink{.prefetch = {Ahead(a, j)}};
+    FloatDotSink<Format> sink{a.xf[0], Vec::ZeroF(), {Ahead(a, j)}};
     for (int64_t k = 0; k < whole; k += kFloatBlock) {
       sink.x = a.xf[0] + k;
       sink.sum = Vec::ZeroF();
