@@ -73,7 +73,8 @@ void Decode(benchmark::State& state, DType dtype) {
   for (auto _ : state) Matmul(std::span(&job, 1), workspace, pool);
   const double bytes = static_cast<double>(state.iterations()) * static_cast<double>(w.view.bytes());
   state.counters["B/s"] = benchmark::Counter(bytes, benchmark::Counter::kIsRate);
-  state.counters["share_of_bandwidth"] = benchmark::Counter(bytes / MachineCeilings().read, benchmark::Counter::kIsRate);
+  const double share = bytes / MachineCeilings().read;
+  state.counters["share_of_bandwidth"] = benchmark::Counter(share, benchmark::Counter::kIsRate);
 }
 
 void Prefill(benchmark::State& state, DType dtype, int64_t n, int64_t k) {
@@ -91,7 +92,7 @@ void Prefill(benchmark::State& state, DType dtype, int64_t n, int64_t k) {
     const MatmulJob job{.w = w.view.Rows(turn++ % 8 * n, n), .x = &activations, .m = m, .y = y.data(), .ldy = n};
     Matmul(std::span(&job, 1), workspace, pool);
   }
-  const double ops = 2.0 * static_cast<double>(state.iterations()) * static_cast<double>(m * n) * static_cast<double>(k);
+  const double ops = 2.0 * static_cast<double>(state.iterations()) * static_cast<double>(m * n * k);
   const double peak = NeedsQuantizedActivations(dtype) ? MachineCeilings().int8 : MachineCeilings().f32;
   state.counters["op/s"] = benchmark::Counter(ops, benchmark::Counter::kIsRate);
   state.counters["share_of_peak"] = benchmark::Counter(ops / peak, benchmark::Counter::kIsRate);

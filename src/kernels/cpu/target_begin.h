@@ -2,8 +2,8 @@
 // target_end.h may use it. Set FATHOM_TARGET after all other includes, so that no function of another header is
 // compiled for it. No include guard: once a file.
 #ifndef FATHOM_PREFETCH_L1
-// As assembly, since GCC gathers its builtins at one place of a block, where they arrive as the burst that they must not
-// be.
+// As assembly, since GCC gathers its builtins at one place of a block, where they arrive as the burst that they must
+// not be.
 #if defined(__x86_64__)
 #define FATHOM_PREFETCH_L1(address) asm volatile("prefetcht0 %a0" : : "p"(address))
 #define FATHOM_PREFETCH_L2(address) asm volatile("prefetcht1 %a0" : : "p"(address))

@@ -1,5 +1,5 @@
-// Sixteen 32-bit lanes of AVX-512 with VNNI, as panels-inl.h wants them. Included inside the namespace and target region
-// of kernels_avx512.cc only.
+// Sixteen 32-bit lanes of AVX-512 with VNNI, as panels-inl.h wants them. Included inside the namespace and target
+// region of kernels_avx512.cc only.
 //
 // The lanes of a vector are sixteen weight rows; each lane holds four consecutive bytes of its row.
 
@@ -56,8 +56,9 @@ struct Vec {
   /// Bits 4 * n .. 4 * n + 3 of each lane to bit 4 of its four bytes.
   template <int n>
   FATHOM_INLINE static I SpreadBits(I bits) {
-    const I byte = _mm512_shuffle_epi8(bits, _mm512_set4_epi32(0x0c0c0c0c + n / 2 * 0x01010101, 0x08080808 + n / 2 * 0x01010101,
-                                                               0x04040404 + n / 2 * 0x01010101, n / 2 * 0x01010101));
+    constexpr int b = n / 2 * 0x01010101;
+    const I pattern = _mm512_set4_epi32(0x0c0c0c0c + b, 0x08080808 + b, 0x04040404 + b, b);
+    const I byte = _mm512_shuffle_epi8(bits, pattern);
     const __mmask64 set = _mm512_test_epi8_mask(byte, Set(n % 2 == 0 ? 0x08040201u : 0x80402010u));
     return _mm512_maskz_mov_epi8(set, Set(0x10101010u));
   }
