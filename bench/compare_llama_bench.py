@@ -4,8 +4,8 @@
   bench/compare_llama_bench.py MODEL.gguf --llama PATH/llama-bench --ik PATH/llama-bench [-t 2] [-p 512] [-n 64]
                                [-d 0,4096] [--rounds 3] [--json OUT]
 
-Shared machines swing by half within minutes, so absolute figures mean little: every round runs each program once for each
-test, one after another, and what counts is the ratio within a round. A program left out is not run. Peers are given the
+Shared machines swing by half within minutes, so absolute figures mean little: every round runs each program once for
+each test, one after another, and what counts is the ratio within a round. A program left out is not run. Peers are given the
 flags that were found fastest for them: llama.cpp as it comes (flash attention automatic), ik_llama.cpp with
 -mla 3 -fa 1 -fmoe 1 -rtr 1. Needs only Python 3.
 """
@@ -33,15 +33,15 @@ def bandwidth(args):
 
 def fathom(args, test, depth):
     p, n = (args.prompt, 0) if test == "prefill" else (0, args.generate)
-    report = json.loads(run([args.fathom, "bench", "-m", args.model, "-t", str(args.threads), "-p", str(p), "-n", str(n),
-                             "-d", str(depth), "-r", str(args.repetitions), "--no-ceilings", "-q", "--json"]))
+    report = json.loads(run([args.fathom, "bench", "-m", args.model, "-t", str(args.threads), "-p", str(p),
+                             "-n", str(n), "-d", str(depth), "-r", str(args.repetitions), "--no-ceilings", "-q", "--json"]))
     return report["results"][0][f"{test}_tokens_per_second"]["median"]
 
 
 def llama(args, test, depth):
     p, n = (args.prompt, 0) if test == "prefill" else (0, args.generate)
-    rows = json.loads(run([args.llama, "-m", args.model, "-t", str(args.threads), "-p", str(p), "-n", str(n), "-d", str(depth),
-                           "-r", str(args.repetitions), "-o", "json"]))
+    rows = json.loads(run([args.llama, "-m", args.model, "-t", str(args.threads), "-p", str(p), "-n", str(n),
+                           "-d", str(depth), "-r", str(args.repetitions), "-o", "json"]))
     return rows[0]["avg_ts"]
 
 
@@ -96,8 +96,8 @@ def main():
                 after = bandwidth(args)
                 if rate is None:
                     continue
-                measured.append({"round": number, "test": test, "depth": depth, "program": name, "tokens_per_second": rate,
-                                 "bandwidth_before": before, "bandwidth_after": after})
+                measured.append({"round": number, "test": test, "depth": depth, "program": name,
+                                 "tokens_per_second": rate, "bandwidth_before": before, "bandwidth_after": after})
                 print(f"round {number + 1} {test:8} depth {depth:6} {name:13} {rate:9.2f} tok/s   "
                       f"bandwidth {before:.1f} -> {after:.1f} GB/s", file=sys.stderr, flush=True)
     if args.json:

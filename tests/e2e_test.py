@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The program as its users meet it: exit statuses, first lines of stderr, contracts that scripts rely on, pipes, Ctrl-C.
+"""The program as its users meet it: exit statuses, first lines of stderr, contracts for scripts, pipes, Ctrl-C.
 
 Usage: e2e_test.py FATHOM SOURCE_DIR [unittest arguments]. Uses the tiny models of tests/golden; nothing is downloaded.
 """
@@ -143,14 +143,16 @@ class Run(E2ETest):
             return self.run_json("-n", "16", "--ignore-eos", "--raw", *args, "hello")["tokens"]
         self.assertEqual(tokens("--temp", "0"), tokens("--temp", "0"))
         self.assertEqual(tokens("--temp", "1.5", "--seed", "7"), tokens("--temp", "1.5", "--seed", "7"))
-        several = {tuple(tokens("--temp", "1.5", "--top-k", "0", "--min-p", "0", "--seed", str(s))) for s in range(1, 5)}
+        hot = ("--temp", "1.5", "--top-k", "0", "--min-p", "0", "--seed")
+        several = {tuple(tokens(*hot, str(seed))) for seed in range(1, 5)}
         self.assertGreater(len(several), 1)
         self.assertEqual(tokens("--temp", "0", "-t", "1"), tokens("--temp", "0", "-t", "2"))
 
     def test_logit_bias(self):
         self.assertEqual(self.run_json("--raw", "-n", "4", *force_a(), "hi")["text"], "AAAA")
         first = self.run_json("--raw", "-n", "1", "--temp", "0", "--ignore-eos", "hi")["tokens"][0]
-        without = self.run_json("--raw", "-n", "1", "--temp", "0", "--ignore-eos", "--logit-bias", f"{first}=-inf", "hi")
+        without = self.run_json("--raw", "-n", "1", "--temp", "0", "--ignore-eos", "--logit-bias", f"{first}=-inf",
+                                "hi")
         self.assertNotEqual(without["tokens"][0], first)
 
     def test_prompt_from_words_file_and_stdin(self):
@@ -215,8 +217,8 @@ class Run(E2ETest):
     def test_formats_agree(self):
         """The same weights as one file, split, in the legacy layout and as a Hugging Face directory."""
         def tokens(model):
-            report = json.loads(self.fathom("run", "-m", model, "--json", "--raw", "--temp", "0", "-n", "24", "--ignore-eos",
-                                            "--kv-type", "f32", "hello").stdout)
+            report = json.loads(self.fathom("run", "-m", model, "--json", "--raw", "--temp", "0", "-n", "24",
+                                            "--ignore-eos", "--kv-type", "f32", "hello").stdout)
             return report["tokens"]
         folder = os.path.dirname(GGUF)
         whole = tokens(GGUF)
@@ -457,7 +459,8 @@ class Chat(E2ETest):
         pid, fd = pty.fork()
         if pid == 0:
             env = clean_env(TERM="xterm", XDG_DATA_HOME=self.folder)
-            os.execve(FATHOM, [FATHOM, "chat", "-m", GGUF, "--chat-format", "deepseek-v3", "--ctx", "1000000", *options], env)
+            os.execve(FATHOM, [FATHOM, "chat", "-m", GGUF, "--chat-format", "deepseek-v3", "--ctx", "1000000",
+                               *options], env)
         seen = b""
 
         def wait_for(what, seconds=60):

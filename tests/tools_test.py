@@ -54,14 +54,15 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(self.check("check_file_length").returncode, 1)
 
     def ensure_packages(self, installed, apt_status=0):
-        """Runs ensure_packages over a list of three with made-up dpkg-query and apt-get; returns (process, apt's words)."""
+        """Runs ensure_packages over a list of three with made-up dpkg-query and apt-get: (process, apt's words)."""
         self.write("list.txt", "# comment\nalpha\nbeta  # why\n\nlibgamma-dev\n")
         answer = "".join(f"ii {name} " for name in installed)
         self.write("bin/dpkg-query", f'#!/bin/sh\nprintf "{answer}"\n', 0o755)
         log = os.path.join(self.folder, "apt.log")
         self.write("bin/apt-get", f'#!/bin/sh\necho "$@" >> {log}\nexit {apt_status}\n', 0o755)
         self.write("bin/sudo", '#!/bin/sh\nexec "$@"\n', 0o755)
-        script = f'set -euo pipefail; source "{SOURCE}/tools/setup.sh"; ensure_packages "{self.folder}/list.txt"; echo done'
+        script = (f'set -euo pipefail; source "{SOURCE}/tools/setup.sh"; '
+                  f'ensure_packages "{self.folder}/list.txt"; echo done')
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True,
                               env={**os.environ, "PATH": os.path.join(self.folder, "bin") + ":" + os.environ["PATH"]})
         words = ""

@@ -20,9 +20,10 @@ Status NeedTokenizer(const Engine& engine) {
 Result<ChatFormat> ChooseChatFormat(const Engine& engine, const std::string& requested) {
   if (requested.empty()) return engine.chat_format();
   if (const auto format = ParseChatFormat(requested)) return *format;
-  return Fail(ErrorCode::kInvalidArgument,
-              "--chat-format {}: unknown; there are deepseek-v2, deepseek-v3, deepseek-r1, deepseek-v3.1, chatml, llama3",
-              requested);
+  return Fail(
+      ErrorCode::kInvalidArgument,
+      "--chat-format {}: unknown; there are deepseek-v2, deepseek-v3, deepseek-r1, deepseek-v3.1, chatml, llama3",
+      requested);
 }
 
 Result<Prompt> BuildRawPrompt(const Engine& engine, std::string_view text) {

@@ -15,7 +15,8 @@
 
 namespace fathom {
 
-/// How this model is spoken to: its own format, or what --chat-format says. Errors: kInvalidArgument for an unknown name.
+/// How this model is spoken to: its own format, or what --chat-format says. Errors: kInvalidArgument for an unknown
+/// name.
 Result<ChatFormat> ChooseChatFormat(const Engine& engine, const std::string& requested);
 
 struct Prompt {
@@ -30,8 +31,8 @@ Result<Prompt> BuildPrompt(const Engine& engine, ChatFormat format, const std::v
 /// Text to ids without any format.
 Result<Prompt> BuildRawPrompt(const Engine& engine, std::string_view text);
 
-/// Shows emissions as they come. The answer goes to stdout; reasoning goes there dimmed when stdout is a terminal, else to
-/// stderr, so that a pipe gets the answer and nothing else.
+/// Shows emissions as they come. The answer goes to stdout; reasoning goes there dimmed when stdout is a terminal, else
+/// to stderr, so that a pipe gets the answer and nothing else.
 class AnswerPrinter {
  public:
   AnswerPrinter(std::FILE* out, std::FILE* thoughts, bool out_terminal, bool color, bool show_thinking)

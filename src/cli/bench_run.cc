@@ -138,7 +138,8 @@ Spread SpreadOf(std::vector<double> values) {
 }
 
 Result<std::vector<DepthResult>> RunBench(Engine& engine, const BenchParams& params, const BenchHooks& hooks) {
-  if (params.repetitions < 1) return Fail(ErrorCode::kInvalidArgument, "--repetitions {}: at least 1", params.repetitions);
+  if (params.repetitions < 1)
+    return Fail(ErrorCode::kInvalidArgument, "--repetitions {}: at least 1", params.repetitions);
   if (params.prompt_tokens <= 0 && params.generated_tokens <= 0) {
     return Fail(ErrorCode::kInvalidArgument, "nothing to measure: -p and -n are both 0");
   }
@@ -152,7 +153,8 @@ Result<std::vector<DepthResult>> RunBench(Engine& engine, const BenchParams& par
   std::vector<DepthResult> results(params.depths.size());
   std::vector<size_t> rising(results.size());
   std::iota(rising.begin(), rising.end(), size_t{0});
-  std::stable_sort(rising.begin(), rising.end(), [&](size_t a, size_t b) { return params.depths[a] < params.depths[b]; });
+  std::stable_sort(rising.begin(), rising.end(),
+                   [&](size_t a, size_t b) { return params.depths[a] < params.depths[b]; });
   Bench bench(engine, params, hooks);
   FATHOM_CHECK_OK(bench.Start());
   for (const size_t index : rising) {

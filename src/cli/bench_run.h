@@ -1,5 +1,5 @@
-// Speed of a loaded model: prefill and decode tokens/s at several context depths, and what share of the machine's memory
-// bandwidth decoding reaches and of its arithmetic prefill.
+// Speed of a loaded model: prefill and decode tokens/s at several context depths, and what share of the machine's
+// memory bandwidth decoding reaches and of its arithmetic prefill.
 //
 // Depths are filled with seeded random tokens, once each and in rising order, so that a deep one costs one prefill.
 // Ceilings are measured just before and after every run, because shared machines swing within minutes.

@@ -179,7 +179,11 @@ TEST_F(ChatLoopTest, CtrlCStopsTheAnswerAndKeepsTheProgram) {
 
 TEST_F(ChatLoopTest, CtrlCTwiceAtThePromptEnds) {
   using Kind = LineReader::Kind;
-  Hold({{Kind::kInterrupt, ""}, {Kind::kLine, "hi"}, {Kind::kInterrupt, ""}, {Kind::kInterrupt, ""}, {Kind::kLine, "no"}});
+  Hold({{Kind::kInterrupt, ""},
+        {Kind::kLine, "hi"},
+        {Kind::kInterrupt, ""},
+        {Kind::kInterrupt, ""},
+        {Kind::kLine, "no"}});
   EXPECT_EQ(engine_.script.prompts.size(), 1u);
   EXPECT_THAT(Err(), HasSubstr("Ctrl-D"));
 }
@@ -225,11 +229,12 @@ TEST_F(ChatLoopTest, SaveAndLoad) {
 TEST_F(ChatLoopTest, BadFilesAreRefusedByName) {
   TempFolder folder;
   const std::string path = folder / "c.json";
-  for (const char* text : {"", "[]", "{}", R"({"format":"fathom-chat-1"})", R"({"format":"fathom-chat-1","messages":[3]})",
-                           R"({"format":"fathom-chat-1","messages":[{"role":"user"}]})",
-                           R"({"format":"fathom-chat-1","messages":[{"role":"tool","content":""}]})",
-                           R"({"format":"fathom-chat-1","messages":[{"role":"user","content":7}]})",
-                           R"({"format":"other","messages":[]})"}) {
+  for (const char* text :
+       {"", "[]", "{}", R"({"format":"fathom-chat-1"})", R"({"format":"fathom-chat-1","messages":[3]})",
+        R"({"format":"fathom-chat-1","messages":[{"role":"user"}]})",
+        R"({"format":"fathom-chat-1","messages":[{"role":"tool","content":""}]})",
+        R"({"format":"fathom-chat-1","messages":[{"role":"user","content":7}]})",
+        R"({"format":"other","messages":[]})"}) {
     TempFolder::Write(path, text);
     const auto chat = LoadChat(path);
     ASSERT_FALSE(chat) << text;

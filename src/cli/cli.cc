@@ -112,7 +112,8 @@ int Main(int argc, char** argv) {
   try {
     return Dispatch(argc, argv);
   } catch (const std::bad_alloc&) {
-    std::fputs("fathom: out of memory\n  Try a smaller --ctx, or 'fathom inspect MODEL' to see what it needs.\n", stderr);
+    std::fputs("fathom: out of memory\n  Try a smaller --ctx, or 'fathom inspect MODEL' to see what it needs.\n",
+               stderr);
     return 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "fathom: internal error: %s\n", error.what());

@@ -1,7 +1,7 @@
 // The program: parses the command line, runs one command, turns its Status into words and an exit status.
 //
-// Exit status: 0 done, 1 the command failed, 2 the command line is wrong, 130 interrupted. Errors go to stderr: one line
-// `fathom: …` first, hints after it. Not thread-safe; call once per process.
+// Exit status: 0 done, 1 the command failed, 2 the command line is wrong, 130 interrupted. Errors go to stderr: one
+// line `fathom: …` first, hints after it. Not thread-safe; call once per process.
 #pragma once
 
 #include <string_view>

@@ -67,10 +67,11 @@ void PrintCsv(const std::vector<DepthResult>& results, const BenchParams& params
               "decode_max,bytes_per_token,bandwidth_gb_s,bandwidth_share,"
               "arithmetic_gop_s,arithmetic_share\n");
   for (const DepthResult& r : results) {
-    std::printf("%lld,%lld,%.3f,%.3f,%.3f,%lld,%.3f,%.3f,%.3f,%.0f,%.2f,%.4f,%.1f,%.4f\n", static_cast<long long>(r.depth),
-                static_cast<long long>(params.prompt_tokens), r.prefill.median, r.prefill.least, r.prefill.most,
-                static_cast<long long>(params.generated_tokens), r.decode.median, r.decode.least, r.decode.most,
-                r.bytes_per_token, r.bandwidth.median / 1e9, r.bandwidth_share.median, r.arithmetic.median / 1e9, r.arithmetic_share.median);
+    std::printf("%lld,%lld,%.3f,%.3f,%.3f,%lld,%.3f,%.3f,%.3f,%.0f,%.2f,%.4f,%.1f,%.4f\n",
+                static_cast<long long>(r.depth), static_cast<long long>(params.prompt_tokens), r.prefill.median,
+                r.prefill.least, r.prefill.most, static_cast<long long>(params.generated_tokens), r.decode.median,
+                r.decode.least, r.decode.most, r.bytes_per_token, r.bandwidth.median / 1e9, r.bandwidth_share.median,
+                r.arithmetic.median / 1e9, r.arithmetic_share.median);
   }
 }
 
@@ -100,9 +101,10 @@ void PrintText(const Engine& engine, const BenchParams& params, const std::vecto
                r.bytes_per_token > 0 ? HumanBytes(static_cast<int64_t>(r.bytes_per_token)) : "-",
                r.bandwidth.all.empty() ? "-" : fmt::format("{:.1f} GB/s", r.bandwidth.median / 1e9));
   }
-  fmt::print("\nmedian of {} (least–most). Share: of what the machine could do just then; prefill of the arithmetic peak\n"
-             "(products with weights only), decode of the memory bandwidth (weights and KV cache read).\n",
-             params.repetitions);
+  fmt::print(
+      "\nmedian of {} (least–most). Share: of what the machine could do just then; prefill of the arithmetic peak\n"
+      "(products with weights only), decode of the memory bandwidth (weights and KV cache read).\n",
+      params.repetitions);
 }
 
 /// Products with weights for one token of a prefill; the head is only applied to the last one.
@@ -114,7 +116,8 @@ double OperationsPerToken(const ModelConfig& config) {
 /// True when most of the weights are multiplied as int8.
 bool MostlyInt8(const ModelFile& model) {
   int64_t quantized = 0;
-  for (const TensorInfo& tensor : model.tensors()) quantized += NeedsQuantizedActivations(tensor.dtype) ? tensor.bytes : 0;
+  for (const TensorInfo& tensor : model.tensors())
+    quantized += NeedsQuantizedActivations(tensor.dtype) ? tensor.bytes : 0;
   return quantized > model.tensor_bytes() / 2;
 }
 
@@ -135,9 +138,13 @@ Status Run(const BenchOptions& options) {
   params.operations_per_token = OperationsPerToken(engine->config());
   if (!options.no_ceilings) {
     const int64_t probe_bytes = std::min<int64_t>(int64_t{1} << 30, ExamineMachine().memory_available / 4);
-    hooks.bandwidth = [&engine, probe_bytes] { return MeasureReadBandwidth(engine->pool(), probe_bytes).value_or(0.0); };
+    hooks.bandwidth = [&engine, probe_bytes] {
+      return MeasureReadBandwidth(engine->pool(), probe_bytes).value_or(0.0);
+    };
     const bool int8 = MostlyInt8(engine->model_file());
-    hooks.arithmetic = [&engine, int8] { return int8 ? MeasureInt8Peak(engine->pool()) : MeasureF32Peak(engine->pool()); };
+    hooks.arithmetic = [&engine, int8] {
+      return int8 ? MeasureInt8Peak(engine->pool()) : MeasureF32Peak(engine->pool());
+    };
   }
   Progress::Options progress_options;
   progress_options.quiet = model.quiet;
@@ -169,17 +176,19 @@ Status Run(const BenchOptions& options) {
 
 void RegisterBench(CLI::App& app, Action& selected) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App* command = AddCommand(
-      app, selected, "bench", "prefill and decode speed at several context depths",
-      "Tokens are random, so the text means nothing but the work is real. Shares say how near each run came to what this\n"
-      "machine could do just then, measured before and after: prefill to the arithmetic peak of the kernels' dot products,\n"
-      "decode to the memory bandwidth (weights and KV cache read per token).\n"
-      "\n"
-      "Examples:\n"
-      "  fathom bench -m model.gguf\n"
-      "  fathom bench -m model.gguf -t 2 -p 512 -n 64 -d 0,4096 --json\n"
-      "  fathom synth --config deepseek-v2-lite --type q4_k_m -o lite.gguf && fathom bench -m lite.gguf",
-      options, Run);
+  CLI::App* command =
+      AddCommand(app, selected, "bench", "prefill and decode speed at several context depths",
+                 "Tokens are random, so the text means nothing but the work is real. Shares say how near each run came "
+                 "to what this\n"
+                 "machine could do just then, measured before and after: prefill to the arithmetic peak of the "
+                 "kernels' dot products,\n"
+                 "decode to the memory bandwidth (weights and KV cache read per token).\n"
+                 "\n"
+                 "Examples:\n"
+                 "  fathom bench -m model.gguf\n"
+                 "  fathom bench -m model.gguf -t 2 -p 512 -n 64 -d 0,4096 --json\n"
+                 "  fathom synth --config deepseek-v2-lite --type q4_k_m -o lite.gguf && fathom bench -m lite.gguf",
+                 options, Run);
   AddModelOptions(*command, options->model);
   const auto tokens = CLI::Range(int64_t{0}, int64_t{1} << 27);
   command->add_option("-p,--prompt", options->params.prompt_tokens, "tokens of a prefill run; 0: none")

@@ -81,8 +81,8 @@ Status RunDoctor(const DoctorOptions& options) {
     // Decode is bound by reading the weights once a token.
     Line("", "", fmt::format("at most {:.1f} tokens/s for a model that reads 1 GB a token", bandwidth / 1e9));
   }
-  Line("ok", "arithmetic", fmt::format("{:.0f} Gop/s int8, {:.0f} f32, with {} threads", int8_peak / 1e9, f32_peak / 1e9,
-                                       pool.size()));
+  Line("ok", "arithmetic",
+       fmt::format("{:.0f} Gop/s int8, {:.0f} f32, with {} threads", int8_peak / 1e9, f32_peak / 1e9, pool.size()));
   if (folder) {
     Line(machine.disk_free < (int64_t{1} << 30) ? "low" : "ok", "disk",
          fmt::format("{} free at {}", HumanBytes(machine.disk_free), folder->string()));
@@ -100,8 +100,9 @@ Status RunDoctor(const DoctorOptions& options) {
 
 void RegisterDoctor(CLI::App& app, Action& selected) {
   auto options = std::make_shared<DoctorOptions>();
-  CLI::App* command = AddCommand(app, selected, "doctor", "check this machine: processor, memory, bandwidth, disk, models",
-                                 "", options, RunDoctor);
+  CLI::App* command =
+      AddCommand(app, selected, "doctor", "check this machine: processor, memory, bandwidth, disk, models", "", options,
+                 RunDoctor);
   command->add_option("-t,--threads", options->threads, "threads for the bandwidth; default: one per core")
       ->check(CLI::Range(1, 1024));
   command->add_flag("--json", options->json, "print one JSON object");

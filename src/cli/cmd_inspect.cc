@@ -71,7 +71,8 @@ void PrintJson(const ModelFile& model, const CheckReport& check, const InspectOp
   report["kv_bytes_per_token"] = KvBytesPerToken(config);
   report["memory"] = ordered_json::array();
   for (const MemoryNeed& need : MemoryNeeds(model)) {
-    report["memory"].push_back({{"context", need.context}, {"kv_bytes", need.kv_bytes}, {"total_bytes", need.total_bytes}});
+    report["memory"].push_back(
+        {{"context", need.context}, {"kv_bytes", need.kv_bytes}, {"total_bytes", need.total_bytes}});
   }
   report["tokenizer"] = {{"usable", tokenizer.error.empty()}, {"error", tokenizer.error},
                          {"vocab_size", tokenizer.vocab_size}, {"bos", tokenizer.bos},
@@ -122,8 +123,9 @@ void PrintText(const ModelFile& model, const CheckReport& check, const InspectOp
 
   Heading("Weight types");
   for (const TypeShare& type : TypeHistogram(model)) {
-    fmt::print("  {:<8} {:>5} tensors  {:>10}  {:>5.1f}%\n", type.name, type.tensors, HumanBytes(type.bytes),
-               100.0 * static_cast<double>(type.bytes) / static_cast<double>(std::max<int64_t>(model.tensor_bytes(), 1)));
+    fmt::print(
+        "  {:<8} {:>5} tensors  {:>10}  {:>5.1f}%\n", type.name, type.tensors, HumanBytes(type.bytes),
+        100.0 * static_cast<double>(type.bytes) / static_cast<double>(std::max<int64_t>(model.tensor_bytes(), 1)));
   }
 
   Heading("Tokenizer");
@@ -204,15 +206,16 @@ Status RunInspect(const InspectOptions& options) {
 
 void RegisterInspect(CLI::App& app, Action& selected) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* command = AddCommand(app, selected, "inspect", "what is in a model file, what it needs, is it whole",
-                                 "Only headers and metadata are read, so this takes no time on any size; --scan also reads\n"
-                                 "every value. Exit status 1 when something is missing or damaged.\n"
-                                 "\n"
-                                 "Examples:\n"
-                                 "  fathom inspect model.gguf\n"
-                                 "  fathom inspect --tensors some-hugging-face-directory/\n"
-                                 "  fathom inspect --json model.gguf | jq .parameters",
-                                 options, RunInspect);
+  CLI::App* command =
+      AddCommand(app, selected, "inspect", "what is in a model file, what it needs, is it whole",
+                 "Only headers and metadata are read, so this takes no time on any size; --scan also reads\n"
+                 "every value. Exit status 1 when something is missing or damaged.\n"
+                 "\n"
+                 "Examples:\n"
+                 "  fathom inspect model.gguf\n"
+                 "  fathom inspect --tensors some-hugging-face-directory/\n"
+                 "  fathom inspect --json model.gguf | jq .parameters",
+                 options, RunInspect);
   command->add_option("MODEL", options->model, "GGUF file, Hugging Face directory, or a pulled model's name");
   command->add_option("-m,--model", options->model, "the same");
   command->add_flag("--tensors", options->tensors, "list every tensor");

@@ -48,8 +48,9 @@ Status RunPerplexity(const PerplexityOptions& options) {
   FATHOM_TRY(const PerplexityResult result,
              MeasurePerplexity(*session, tokens, engine->config().vocab_size, params,
                                [&](int64_t done, int64_t total, const PerplexityResult& so_far) {
-                                 progress.Update(done, total,
-                                                 fmt::format("{:.4f} ± {:.4f}", so_far.perplexity, so_far.standard_error));
+                                 progress.Update(
+                                     done, total,
+                                     fmt::format("{:.4f} ± {:.4f}", so_far.perplexity, so_far.standard_error));
                                  return !Interrupted();
                                }));
   progress.Finish();
@@ -76,23 +77,27 @@ Status RunPerplexity(const PerplexityOptions& options) {
 
 void RegisterPerplexity(CLI::App& app, Action& selected) {
   auto options = std::make_shared<PerplexityOptions>();
-  CLI::App* command = AddCommand(
-      app, selected, "perplexity", "how well a model predicts a text",
-      "By default as llama.cpp measures it: windows of --ctx tokens, BOS first where the model has one, the second half of\n"
-      "each scored. --stride slides the window instead, so that every token is scored once with as much context as fits.\n"
-      "\n"
-      "Examples:\n"
-      "  fathom perplexity -m model.gguf wiki.test.raw\n"
-      "  fathom perplexity -m model.gguf --ctx 2048 --stride 512 --json book.txt",
-      options, RunPerplexity);
+  CLI::App* command = AddCommand(app, selected, "perplexity", "how well a model predicts a text",
+                                 "By default as llama.cpp measures it: windows of --ctx tokens, BOS first where the "
+                                 "model has one, the second half of\n"
+                                 "each scored. --stride slides the window instead, so that every token is scored once "
+                                 "with as much context as fits.\n"
+                                 "\n"
+                                 "Examples:\n"
+                                 "  fathom perplexity -m model.gguf wiki.test.raw\n"
+                                 "  fathom perplexity -m model.gguf --ctx 2048 --stride 512 --json book.txt",
+                                 options, RunPerplexity);
   command->add_option("FILE", options->file, "the text ('-': standard input)")->required();
   command->add_option("-m,--model", options->model.model, "as for run")->type_name("MODEL");
   command->add_option("-t,--threads", options->model.threads, "compute threads; default: one per core")
       ->check(CLI::Range(1, 1024));
   command->add_option("--kv-type", options->model.kv_type, "auto, f32, f16 or bf16")
       ->check(CLI::IsMember({"auto", "f32", "f16", "bf16"}));
-  command->add_option("-c,--ctx", options->window, "tokens in a window")->capture_default_str()->check(CLI::Range(4, 1 << 24));
-  command->add_option("--stride", options->stride, "slide the window by this many tokens; 0: chunks")->capture_default_str();
+  command->add_option("-c,--ctx", options->window, "tokens in a window")
+      ->capture_default_str()
+      ->check(CLI::Range(4, 1 << 24));
+  command->add_option("--stride", options->stride, "slide the window by this many tokens; 0: chunks")
+      ->capture_default_str();
   command->add_option("--chunks", options->chunks, "most windows to measure; -1: all")->capture_default_str();
   command->add_flag("--json", options->json, "print one JSON object");
   command->add_flag("-q,--quiet", options->model.quiet, "no progress");

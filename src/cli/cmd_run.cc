@@ -121,22 +121,25 @@ Status Run(const RunOptions& options) {
 
 void RegisterRun(CLI::App& app, Action& selected) {
   auto options = std::make_shared<RunOptions>();
-  CLI::App* command = AddCommand(
-      app, selected, "run", "answer one prompt and end",
-      "The prompt is the words of the command line, then the text of -f FILE; without either, standard input. It is put\n"
-      "into the model's chat format unless --raw is given. The answer goes to stdout; when stdout is not a terminal, the\n"
-      "model's reasoning goes to stderr.\n"
-      "\n"
-      "Examples:\n"
-      "  fathom run \"Name three rivers\"\n"
-      "  fathom run -m model.gguf --temp 0 -n 32 --json \"What is 2+2?\"\n"
-      "  fathom run -m model.gguf -f report.txt \"Summarise this:\"\n"
-      "  echo 'def fib(n):' | fathom run -m model.gguf --raw --temp 0.2 -n 100\n"
-      "\n"
-      "--json prints one object: text, reasoning, prompt_tokens and tokens (ids), finish_reason (stop, length, context or\n"
-      "cancelled), seed, timings and memory.",
-      options, Run);
-  command->add_option("PROMPT", options->words, "the prompt; several words are joined by spaces, '-' is standard input");
+  CLI::App* command = AddCommand(app, selected, "run", "answer one prompt and end",
+                                 "The prompt is the words of the command line, then the text of -f FILE; without "
+                                 "either, standard input. It is put\n"
+                                 "into the model's chat format unless --raw is given. The answer goes to stdout; when "
+                                 "stdout is not a terminal, the\n"
+                                 "model's reasoning goes to stderr.\n"
+                                 "\n"
+                                 "Examples:\n"
+                                 "  fathom run \"Name three rivers\"\n"
+                                 "  fathom run -m model.gguf --temp 0 -n 32 --json \"What is 2+2?\"\n"
+                                 "  fathom run -m model.gguf -f report.txt \"Summarise this:\"\n"
+                                 "  echo 'def fib(n):' | fathom run -m model.gguf --raw --temp 0.2 -n 100\n"
+                                 "\n"
+                                 "--json prints one object: text, reasoning, prompt_tokens and tokens (ids), "
+                                 "finish_reason (stop, length, context or\n"
+                                 "cancelled), seed, timings and memory.",
+                                 options, Run);
+  command->add_option("PROMPT", options->words,
+                      "the prompt; several words are joined by spaces, '-' is standard input");
   AddModelOptions(*command, options->model);
   command->add_option("-f,--file", options->file, "prompt text from a file ('-': standard input), after the words");
   command->add_flag("--raw", options->raw, "plain completion: no chat format, no recognition of reasoning");

@@ -31,8 +31,8 @@ std::vector<TokenId> EncodeWith(const Tokenizer& tokenizer, const TokenizeOption
   return ids;
 }
 
-/// One JSON object a line in, one JSON array a line out. A bad line ends the work: silently skipping it would shift every
-/// later line.
+/// One JSON object a line in, one JSON array a line out. A bad line ends the work: silently skipping it would shift
+/// every later line.
 Status TokenizeLines(const Tokenizer& tokenizer, const TokenizeOptions& options) {
   std::ifstream opened;
   if (options.jsonl != "-") {
@@ -47,7 +47,8 @@ Status TokenizeLines(const Tokenizer& tokenizer, const TokenizeOptions& options)
     const json object = json::parse(line, nullptr, false);
     if (object.is_discarded() || !object.is_object() || !object.contains("text") || !object["text"].is_string()) {
       std::fwrite(out.data(), 1, out.size(), stdout);
-      return Fail(ErrorCode::kCorrupt, "{}: line {} is not a JSON object with a string \"text\"", options.jsonl, number);
+      return Fail(ErrorCode::kCorrupt, "{}: line {} is not a JSON object with a string \"text\"", options.jsonl,
+                  number);
     }
     ids = EncodeWith(tokenizer, options, object["text"].get_ref<const std::string&>());
     out += '[';
@@ -110,18 +111,20 @@ Status RunTokenize(const TokenizeOptions& options) {
 
 void RegisterTokenize(CLI::App& app, Action& selected) {
   auto options = std::make_shared<TokenizeOptions>();
-  CLI::App* command = AddCommand(app, selected, "tokenize", "text to token ids and back",
-                                 "Examples:\n"
-                                 "  fathom tokenize model.gguf \"Hello, world\"\n"
-                                 "  fathom tokenize model.gguf --ids --special \"<|im_start|>user\"\n"
-                                 "  fathom tokenize tokenizer.json --jsonl texts.jsonl   lines {\"text\": …}; a JSON array\n"
-                                 "                                                       of ids for each\n"
-                                 "  fathom tokenize model.gguf --decode 1,2,3",
-                                 options, RunTokenize);
+  CLI::App* command =
+      AddCommand(app, selected, "tokenize", "text to token ids and back",
+                 "Examples:\n"
+                 "  fathom tokenize model.gguf \"Hello, world\"\n"
+                 "  fathom tokenize model.gguf --ids --special \"<|im_start|>user\"\n"
+                 "  fathom tokenize tokenizer.json --jsonl texts.jsonl   lines {\"text\": …}; a JSON array\n"
+                 "                                                       of ids for each\n"
+                 "  fathom tokenize model.gguf --decode 1,2,3",
+                 options, RunTokenize);
   command->add_option("MODEL", options->model, "GGUF file, Hugging Face directory, tokenizer.json, or a pulled model")
       ->required();
   command->add_option_function<std::string>(
-      "TEXT", [options](const std::string& text) { options->text = text, options->has_text = true; }, "what to tokenize");
+      "TEXT", [options](const std::string& text) { options->text = text, options->has_text = true; },
+      "what to tokenize");
   command->add_option("-f,--file", options->file, "the text of a file ('-': standard input)");
   command->add_option("--jsonl", options->jsonl, "a file of lines {\"text\": …} ('-': standard input)");
   command->add_option("--decode", options->decode, "ids to turn into text, comma separated")

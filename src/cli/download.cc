@@ -123,7 +123,8 @@ void SetCommon(CurlHandle& handle, const std::string& url, const std::string& be
 
 /// Errors that will not be better next time.
 std::optional<Error> Permanent(long status, const std::string& url) {
-  if (status == 404 || status == 410) return Error{ErrorCode::kNotFound, fmt::format("{}: not there (HTTP {})", url, status)};
+  if (status == 404 || status == 410)
+    return Error{ErrorCode::kNotFound, fmt::format("{}: not there (HTTP {})", url, status)};
   if (status == 401 || status == 403) {
     return Error{ErrorCode::kUnsupported,
                  fmt::format("{}: refused (HTTP {})\nIf the repository asks for a login, put your access token into "
@@ -259,7 +260,8 @@ class Downloader {
       }
     }
     if (total_ >= 0 && part_.size() + static_cast<int64_t>(bytes) > total_) {
-      stopped_ = Error{ErrorCode::kCorrupt, fmt::format("{}: sends more than the {} bytes it has", request_.url, total_)};
+      stopped_ =
+          Error{ErrorCode::kCorrupt, fmt::format("{}: sends more than the {} bytes it has", request_.url, total_)};
       return CURL_WRITEFUNC_ERROR;
     }
     if (Status status = part_.Append(data, bytes); !status) {
@@ -340,7 +342,8 @@ class Downloader {
 
   Status Check() {
     if (request_.bytes >= 0 && part_.size() != request_.bytes) {
-      return Fail(ErrorCode::kCorrupt, "{}: {} bytes came, {} were expected", request_.url, part_.size(), request_.bytes);
+      return Fail(ErrorCode::kCorrupt, "{}: {} bytes came, {} were expected", request_.url, part_.size(),
+                  request_.bytes);
     }
     Notice("checking");
     FATHOM_TRY(result_.sha256, Sha256OfFile(part_.path(), hooks_.progress));
@@ -385,7 +388,8 @@ Result<DownloadResult> Download(const DownloadRequest& request, const DownloadHo
   }
   Downloader downloader(request, hooks, part);
   auto result = downloader.Run();
-  if (!result && result.error().code != ErrorCode::kCancelled && part.size() == 0) part.Discard();  // nothing worth keeping
+  if (!result && result.error().code != ErrorCode::kCancelled && part.size() == 0)
+    part.Discard();  // nothing worth keeping
   return result;
 }
 
@@ -403,15 +407,17 @@ Result<std::string> FetchText(const std::string& url, const std::string& bearer,
       size_t most;
     } body{{}, most_bytes};
     SetCommon(handle, url, bearer, response, std::chrono::seconds(60));
-    curl_easy_setopt(handle.curl, CURLOPT_WRITEFUNCTION, +[](char* data, size_t size, size_t count, void* user) -> size_t {
-      auto* into = static_cast<Body*>(user);
-      if (into->text.size() + size * count > into->most) return CURL_WRITEFUNC_ERROR;
-      into->text.append(data, size * count);
-      return size * count;
-    });
+    curl_easy_setopt(
+        handle.curl, CURLOPT_WRITEFUNCTION, +[](char* data, size_t size, size_t count, void* user) -> size_t {
+          auto* into = static_cast<Body*>(user);
+          if (into->text.size() + size * count > into->most) return CURL_WRITEFUNC_ERROR;
+          into->text.append(data, size * count);
+          return size * count;
+        });
     curl_easy_setopt(handle.curl, CURLOPT_WRITEDATA, &body);
     const CURLcode code = curl_easy_perform(handle.curl);
-    if (code == CURLE_WRITE_ERROR) return Fail(ErrorCode::kCorrupt, "{}: the answer is longer than {} bytes", url, most_bytes);
+    if (code == CURLE_WRITE_ERROR)
+      return Fail(ErrorCode::kCorrupt, "{}: the answer is longer than {} bytes", url, most_bytes);
     if (auto permanent = Permanent(response.status, url)) return std::unexpected(*permanent);
     if (code == CURLE_OK && response.status == 200) return std::move(body.text);
     failure = code != CURLE_OK ? (*handle.error != '\0' ? handle.error : curl_easy_strerror(code))

@@ -1,8 +1,8 @@
 // One file over HTTP, made to survive: resume after broken connections and restarts, retries with back-off, free space
 // checked first, SHA-256 checked before the file gets its name.
 //
-// Blocking; one thread a download. While it goes, the bytes are in DESTINATION.part. A server that cannot resume, or whose
-// file has changed (ETag), is read from the start again.
+// Blocking; one thread a download. While it goes, the bytes are in DESTINATION.part. A server that cannot resume, or
+// whose file has changed (ETag), is read from the start again.
 #pragma once
 
 #include <chrono>

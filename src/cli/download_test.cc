@@ -169,7 +169,8 @@ TEST_F(DownloadTest, PartOfAnotherUrlIsNotUsed) {
 TEST_F(DownloadTest, WholePartFileNeedsOnlyChecking) {
   HttpServerForTest server([&](const HttpRequest& r, int) { return HttpServerForTest::Serve(r, content_, "\"v1\""); });
   TempFolder::Write(folder_ / "model.gguf.part", content_);
-  TempFolder::Write(folder_ / "model.gguf.part.json", "{\"url\":\"" + server.url("/file") + "\",\"etag\":\"\\\"v1\\\"\"}");
+  TempFolder::Write(folder_ / "model.gguf.part.json",
+                    "{\"url\":\"" + server.url("/file") + "\",\"etag\":\"\\\"v1\\\"\"}");
   const auto result = Download(Request(server), {});  // answered 416
   ASSERT_TRUE(result) << result.error().message;
   EXPECT_EQ(Got(), content_);
@@ -217,7 +218,8 @@ TEST_F(DownloadTest, DeclaredLengthThatNeverComesGivesUp) {
 }
 
 TEST_F(DownloadTest, NotFoundIsFinal) {
-  HttpServerForTest server([&](const HttpRequest&, int) { return HttpResponse{.status = 404, .headers = {}, .body = "no"}; });
+  HttpServerForTest server(
+      [&](const HttpRequest&, int) { return HttpResponse{.status = 404, .headers = {}, .body = "no"}; });
   const auto result = Download(Request(server), {});
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::kNotFound);
@@ -226,7 +228,8 @@ TEST_F(DownloadTest, NotFoundIsFinal) {
 }
 
 TEST_F(DownloadTest, RefusedSaysHowToLogIn) {
-  HttpServerForTest server([&](const HttpRequest&, int) { return HttpResponse{.status = 401, .headers = {}, .body = ""}; });
+  HttpServerForTest server(
+      [&](const HttpRequest&, int) { return HttpResponse{.status = 401, .headers = {}, .body = ""}; });
   const auto result = Download(Request(server), {});
   ASSERT_FALSE(result);
   EXPECT_THAT(result.error().message, HasSubstr("HF_TOKEN"));
@@ -241,7 +244,8 @@ TEST_F(DownloadTest, ServerErrorsAreRetriedThenGivenUp) {
   ASSERT_TRUE(Download(Request(server), {}));
   EXPECT_EQ(Got(), content_);
 
-  HttpServerForTest broken([&](const HttpRequest&, int) { return HttpResponse{.status = 500, .headers = {}, .body = "x"}; });
+  HttpServerForTest broken(
+      [&](const HttpRequest&, int) { return HttpResponse{.status = 500, .headers = {}, .body = "x"}; });
   DownloadRequest request = Request(broken);
   request.destination = folder_ / "other.gguf";
   request.retries = 3;

@@ -107,7 +107,8 @@ class FakeSession : public Session {
     if (count < static_cast<int64_t>(tokens_.size())) tokens_.resize(static_cast<size_t>(count));
   }
   Status Eval(std::span<const TokenId> tokens, const PrefillFn& progress) override {
-    if (tokens_.size() + tokens.size() > static_cast<size_t>(context_)) return Fail(ErrorCode::kResource, "context full");
+    if (tokens_.size() + tokens.size() > static_cast<size_t>(context_))
+      return Fail(ErrorCode::kResource, "context full");
     if (progress && !progress(static_cast<int64_t>(tokens.size()), static_cast<int64_t>(tokens.size()))) {
       return Fail(ErrorCode::kCancelled, "stopped");
     }

@@ -1,5 +1,5 @@
-// A small HTTP/1.1 server on the loopback for tests of downloads: serves what a handler says, in ways a real server only
-// does on a bad day (cut connections, wrong lengths, no ranges, changed ETags).
+// A small HTTP/1.1 server on the loopback for tests of downloads: serves what a handler says, in ways a real server
+// only does on a bad day (cut connections, wrong lengths, no ranges, changed ETags).
 //
 // One thread; one request a connection.
 #pragma once
@@ -83,7 +83,8 @@ class HttpServerForTest {
         return response;
       }
       response.status = 206;
-      response.headers.push_back(fmt::format("Content-Range: bytes {}-{}/{}", begin, content.size() - 1, content.size()));
+      response.headers.push_back(
+          fmt::format("Content-Range: bytes {}-{}/{}", begin, content.size() - 1, content.size()));
       response.body = content.substr(begin);
     } else {
       response.body = content;

@@ -115,7 +115,8 @@ Result<std::vector<HubFile>> ParseFileList(const std::string& url, const std::st
     if (!IsSafePath(file.path)) return Fail(ErrorCode::kCorrupt, "{}: entry {}: unsafe path", url, i);
     const auto size_of = [&](const nlohmann::json& object) -> int64_t {
       const auto size = object.find("size");
-      return size != object.end() && size->is_number_unsigned() && *size <= uint64_t{1} << 50 ? size->get<int64_t>() : -1;
+      return size != object.end() && size->is_number_unsigned() && *size <= uint64_t{1} << 50 ? size->get<int64_t>()
+                                                                                              : -1;
     };
     file.bytes = size_of(entry);
     if (const auto lfs = entry.find("lfs"); lfs != entry.end() && lfs->is_object()) {
@@ -132,7 +133,8 @@ Result<std::vector<HubFile>> ParseFileList(const std::string& url, const std::st
 Result<std::vector<HubFile>> ListFiles(const HubSettings& hub, const std::string& repository,
                                        const std::function<bool()>& go_on) {
   const std::string url = ListUrl(hub, repository);
-  FATHOM_TRY(const std::string text, FetchText(url, hub.token, size_t{16} << 20, 4, std::chrono::milliseconds(500), go_on));
+  FATHOM_TRY(const std::string text,
+             FetchText(url, hub.token, size_t{16} << 20, 4, std::chrono::milliseconds(500), go_on));
   return ParseFileList(url, text);
 }
 
@@ -171,7 +173,8 @@ Result<std::vector<HubFile>> GgufParts(const std::vector<HubFile>& files, const 
   for (int part = 1; part <= parts; ++part) {
     const std::string path = fmt::format("{}-{:05}-of-{:05}.gguf", stem, part, parts);
     const auto it = find(path);
-    if (it == files.end()) return Fail(ErrorCode::kNotFound, "{}: part {} of {} is not in the repository", path, part, parts);
+    if (it == files.end())
+      return Fail(ErrorCode::kNotFound, "{}: part {} of {} is not in the repository", path, part, parts);
     all.push_back(*it);
   }
   return all;

@@ -26,7 +26,9 @@ const char* ScalingName(RopeScaling scaling) {
 }
 
 /// 1e-6f as 1e-06 and not as 9.99999997e-07.
-nlohmann::ordered_json Rounded(float value) { return nlohmann::ordered_json::parse(fmt::format("{}", value), nullptr, false); }
+nlohmann::ordered_json Rounded(float value) {
+  return nlohmann::ordered_json::parse(fmt::format("{}", value), nullptr, false);
+}
 
 }  // namespace
 
@@ -96,7 +98,8 @@ std::vector<TypeShare> TypeHistogram(const ModelFile& model) {
     share.name = name;
     shares.push_back(share);
   }
-  std::stable_sort(shares.begin(), shares.end(), [](const TypeShare& a, const TypeShare& b) { return a.bytes > b.bytes; });
+  std::stable_sort(shares.begin(), shares.end(),
+                   [](const TypeShare& a, const TypeShare& b) { return a.bytes > b.bytes; });
   return shares;
 }
 

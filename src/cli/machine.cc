@@ -39,8 +39,9 @@ int64_t CgroupLimit(int64_t total) {
 }
 
 void ReadProcessor(Machine& machine) {
-  static constexpr const char* kWanted[] = {"avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx_vnni",
-                                            "amx_int8", "asimd", "asimddp", "i8mm", "bf16", "sve"};
+  static constexpr const char* kWanted[] = {"avx2",        "fma",      "avx512f",  "avx512bw", "avx512_vnni",
+                                            "avx512_bf16", "avx_vnni", "amx_int8", "asimd",    "asimddp",
+                                            "i8mm",        "bf16",     "sve"};
   std::ifstream file("/proc/cpuinfo");
   machine.processor = "unknown";
   for (std::string line; std::getline(file, line);) {

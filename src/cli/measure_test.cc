@@ -233,7 +233,8 @@ TEST(Options, LogitBias) {
   EXPECT_FLOAT_EQ(ParseLogitBias("12=-5.5")->second, -5.5f);
   EXPECT_FLOAT_EQ(ParseLogitBias("0=+2")->second, 2.0f);
   EXPECT_TRUE(std::isinf(ParseLogitBias("7=-inf")->second));
-  for (const char* bad : {"", "=", "1=", "=1", "a=1", "1=b", "1=1x", "-1=1", "1 =1", "1=nan", "1=inf", "99999999999=1"}) {
+  for (const char* bad :
+       {"", "=", "1=", "=1", "a=1", "1=b", "1=1x", "-1=1", "1 =1", "1=nan", "1=inf", "99999999999=1"}) {
     const auto bias = ParseLogitBias(bad);
     ASSERT_FALSE(bias) << bad;
     EXPECT_EQ(bias.error().code, ErrorCode::kInvalidArgument) << bad;

@@ -42,7 +42,8 @@ std::optional<std::string> FindPulled(const fs::path& folder, const std::string&
   std::error_code ignored;
   const fs::path relative(name);
   // A name is a name, not a way out of the folder.
-  if (relative.is_absolute() || std::any_of(relative.begin(), relative.end(), [](const fs::path& p) { return p == ".."; })) {
+  if (relative.is_absolute() ||
+      std::any_of(relative.begin(), relative.end(), [](const fs::path& p) { return p == ".."; })) {
     return std::nullopt;
   }
   const fs::path path = folder / relative;
@@ -101,13 +102,15 @@ Result<std::string> ResolveModel(const std::string& name) {
                 have.empty() ? std::string("Nothing was pulled yet; 'fathom pull' shows what there is.")
                              : fmt::format("Pulled models: {}", fmt::join(have, ", ")));
   }
-  if (const char* chosen = std::getenv("FATHOM_MODEL"); chosen != nullptr && *chosen != '\0') return ResolveModel(chosen);
+  if (const char* chosen = std::getenv("FATHOM_MODEL"); chosen != nullptr && *chosen != '\0')
+    return ResolveModel(chosen);
   if (folder) {
     if (auto found = FindPulled(*folder, kFirstModel)) return *found;
     if (const auto have = PulledModels(); have.size() == 1) {
       if (auto found = FindPulled(*folder, have.front())) return *found;
     } else if (!have.empty()) {
-      return Fail(ErrorCode::kInvalidArgument, "which model? Name one with -m\nPulled models: {}", fmt::join(have, ", "));
+      return Fail(ErrorCode::kInvalidArgument, "which model? Name one with -m\nPulled models: {}",
+                  fmt::join(have, ", "));
     }
   }
   return Fail(ErrorCode::kNotFound,

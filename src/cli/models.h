@@ -1,7 +1,7 @@
 // Where models live on this machine and what the words after -m mean.
 //
-// Pulled models are in $XDG_DATA_HOME/fathom/models (default ~/.local/share/fathom/models): NAME.gguf for the catalogue's,
-// OWNER/REPO/… for the hub's. Reads the environment; not thread-safe against setenv.
+// Pulled models are in $XDG_DATA_HOME/fathom/models (default ~/.local/share/fathom/models): NAME.gguf for the
+// catalogue's, OWNER/REPO/… for the hub's. Reads the environment; not thread-safe against setenv.
 #pragma once
 
 #include <filesystem>

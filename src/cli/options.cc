@@ -35,9 +35,11 @@ void AddModelOptions(CLI::App& command, ModelOptions& options) {
 void AddGenerationOptions(CLI::App& command, GenerationOptions& options) {
   auto* group = command.add_option_group("Generation");
   SamplingParams& sampling = options.sampling;
-  group->add_option("--temp,--temperature", sampling.temperature, "0: always the likeliest token")->capture_default_str();
+  group->add_option("--temp,--temperature", sampling.temperature, "0: always the likeliest token")
+      ->capture_default_str();
   group->add_option("--top-k", sampling.top_k, "only the K likeliest tokens; 0: all")->capture_default_str();
-  group->add_option("--top-p", sampling.top_p, "only the likeliest tokens that together reach P")->capture_default_str();
+  group->add_option("--top-p", sampling.top_p, "only the likeliest tokens that together reach P")
+      ->capture_default_str();
   group->add_option("--min-p", sampling.min_p, "only tokens with at least P times the best one's probability")
       ->capture_default_str();
   group->add_option("--repeat-penalty", sampling.repetition_penalty, "1: none; divides the logits of recent tokens")
@@ -53,7 +55,9 @@ void AddGenerationOptions(CLI::App& command, GenerationOptions& options) {
   group->add_option("--logit-bias", options.logit_bias, "ID=V adds V to a token's logit (-inf forbids it); repeatable")
       ->type_name("ID=V")
       ->allow_extra_args(false);  // one value each time: what follows is the prompt
-  group->add_option("--stop", options.stop, "end before this text; repeatable")->type_name("TEXT")->allow_extra_args(false);
+  group->add_option("--stop", options.stop, "end before this text; repeatable")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
   group->add_option("-n,--n,--max-tokens", options.max_tokens, "most tokens to generate; -1: until the context is full")
       ->capture_default_str()
       ->check(CLI::Range(-1, std::numeric_limits<int32_t>::max()));

@@ -1,7 +1,7 @@
 // A file on its way: NAME.part beside NAME, locked while somebody writes it, renamed when it is whole and checked.
 //
-// The lock is on the .part file itself, so a killed process leaves no stale lock. NAME.part.json remembers what the bytes
-// so far belong to. One thread; several processes.
+// The lock is on the .part file itself, so a killed process leaves no stale lock. NAME.part.json remembers what the
+// bytes so far belong to. One thread; several processes.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,9 @@ class PartFile {
     std::string etag;  // strong, as the server sent it; empty when it sent none
   };
 
-  /// Creates folders, opens and locks the part file. While another process holds it, `waiting` is called about five times
-  /// a second; false gives up (kCancelled). Afterwards done() tells whether somebody else has finished NAME meanwhile.
+  /// Creates folders, opens and locks the part file. While another process holds it, `waiting` is called about five
+  /// times a second; false gives up (kCancelled). Afterwards done() tells whether somebody else has finished NAME
+  /// meanwhile.
   static Result<PartFile> Open(const std::filesystem::path& destination, const std::function<bool()>& waiting);
   PartFile(PartFile&& other) noexcept;
   PartFile& operator=(PartFile&&) = delete;

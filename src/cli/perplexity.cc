@@ -39,7 +39,8 @@ Status ScoreWindow(Session& session, std::span<const TokenId> window, size_t fir
     const size_t count = std::min(piece, window.size() - 1 - at);
     FATHOM_CHECK_OK(session.EvalAll(window.subspan(at, count), logits));
     for (size_t i = 0; i < count; ++i) {
-      const std::span<const float> row(logits.data() + i * static_cast<size_t>(vocab_size), static_cast<size_t>(vocab_size));
+      const std::span<const float> row(logits.data() + i * static_cast<size_t>(vocab_size),
+                                       static_cast<size_t>(vocab_size));
       tally.Add(NegativeLogLikelihood(row, window[at + i + 1]));
     }
   }
@@ -56,13 +57,17 @@ int64_t CountWindows(int64_t tokens, const PerplexityParams& params) {
 }
 
 Status CheckPerplexityParams(int64_t tokens, const PerplexityParams& params) {
-  if (params.window < 4) return Fail(ErrorCode::kInvalidArgument, "--ctx {}: a window needs at least 4 tokens", params.window);
+  if (params.window < 4)
+    return Fail(ErrorCode::kInvalidArgument, "--ctx {}: a window needs at least 4 tokens", params.window);
   if (params.stride < 0 || params.stride >= params.window) {
-    return Fail(ErrorCode::kInvalidArgument, "--stride {}: must be less than the window's {} tokens", params.stride, params.window);
+    return Fail(ErrorCode::kInvalidArgument, "--stride {}: must be less than the window's {} tokens", params.stride,
+                params.window);
   }
   if (CountWindows(tokens, params) == 0) {
-    return Fail(ErrorCode::kInvalidArgument, "the text has {} tokens, fewer than one window of {}\nUse a longer text or a "
-                                             "smaller --ctx.", tokens, params.window);
+    return Fail(ErrorCode::kInvalidArgument,
+                "the text has {} tokens, fewer than one window of {}\nUse a longer text or a "
+                "smaller --ctx.",
+                tokens, params.window);
   }
   return {};
 }
@@ -79,7 +84,8 @@ Result<PerplexityResult> MeasurePerplexity(
     const std::function<bool(int64_t, int64_t, const PerplexityResult&)>& progress) {
   FATHOM_CHECK_OK(CheckPerplexityParams(static_cast<int64_t>(tokens.size()), params));
   for (const TokenId token : tokens) {
-    if (token < 0 || token >= vocab_size) return Fail(ErrorCode::kInvalidArgument, "token {} is outside the vocabulary", token);
+    if (token < 0 || token >= vocab_size)
+      return Fail(ErrorCode::kInvalidArgument, "token {} is outside the vocabulary", token);
   }
   const int64_t total = CountWindows(static_cast<int64_t>(tokens.size()), params);
   Tally tally;
@@ -101,7 +107,8 @@ Result<PerplexityResult> MeasurePerplexity(
                                 tokens.begin() + static_cast<std::ptrdiff_t>(end));
     if (params.stride == 0 && params.bos >= 0) window.front() = params.bos;
     FATHOM_CHECK_OK(ScoreWindow(session, window, first, vocab_size, tally));
-    if (progress && !progress(done + 1, total, tally.Result(done + 1))) return Fail(ErrorCode::kCancelled, "interrupted");
+    if (progress && !progress(done + 1, total, tally.Result(done + 1)))
+      return Fail(ErrorCode::kCancelled, "interrupted");
   }
   return tally.Result(total);
 }

@@ -1,9 +1,9 @@
 // How surprised a model is by a text: exp of the mean negative log likelihood of its tokens.
 //
-// Chunked windows are llama.cpp's (tools/perplexity): the text is cut into windows of `window` tokens, the first of each
-// replaced by BOS where the model has one, and only the second half is scored, so that every scored token has context.
-// With a stride, windows slide by it and each scores the tokens that the window before did not reach (the way of the
-// Hugging Face documentation). Not thread-safe.
+// Chunked windows are llama.cpp's (tools/perplexity): the text is cut into windows of `window` tokens, the first of
+// each replaced by BOS where the model has one, and only the second half is scored, so that every scored token has
+// context. With a stride, windows slide by it and each scores the tokens that the window before did not reach (the way
+// of the Hugging Face documentation). Not thread-safe.
 #pragma once
 
 #include <functional>

@@ -51,7 +51,8 @@ std::string Progress::Line(int64_t done, int64_t total, std::string_view detail,
   const double elapsed = now - first_update_;
   const auto gained = static_cast<double>(done - first_done_);
   if (elapsed > 0.5 && gained > 0) {
-    if (options_.unit == Unit::kBytes) line += fmt::format(", {}/s", HumanBytes(static_cast<int64_t>(gained / elapsed)));
+    if (options_.unit == Unit::kBytes)
+      line += fmt::format(", {}/s", HumanBytes(static_cast<int64_t>(gained / elapsed)));
     if (total > done) line += ", " + HumanSeconds(static_cast<double>(total - done) * elapsed / gained) + " left";
   }
   if (!detail.empty()) line += fmt::format(", {}", detail);

@@ -4,8 +4,8 @@
 
 namespace fathom {
 
-std::string RunReport(const Engine& engine, const Session& session, const Prompt& prompt, const GenerationResult& result,
-                      double load_seconds) {
+std::string RunReport(const Engine& engine, const Session& session, const Prompt& prompt,
+                      const GenerationResult& result, double load_seconds) {
   const Timings& timings = result.timings;
   const MemoryUse memory = engine.memory();
   nlohmann::ordered_json report;

@@ -9,7 +9,7 @@
 namespace fathom {
 
 /// One line of JSON, valid UTF-8.
-std::string RunReport(const Engine& engine, const Session& session, const Prompt& prompt, const GenerationResult& result,
-                      double load_seconds);
+std::string RunReport(const Engine& engine, const Session& session, const Prompt& prompt,
+                      const GenerationResult& result, double load_seconds);
 
 }  // namespace fathom

@@ -22,7 +22,8 @@ std::string SafeUtf8(std::string_view text);
 /// Text from a model or a file, safe to show at a terminal: valid UTF-8, control characters but newline and tab removed
 /// (a model must not be able to move the cursor or set the window's title).
 std::string SafeForTerminal(std::string_view text);
-/// One line, at most `columns` code points; line breaks, controls and broken bytes shown as escapes, "…" where it was cut.
+/// One line, at most `columns` code points; line breaks, controls and broken bytes shown as escapes, "…" where it was
+/// cut.
 std::string OneLine(std::string_view text, size_t columns);
 
 /// "1.5 GiB", "320 MiB", "17 B".

@@ -27,7 +27,8 @@ Status CopyMember(zip_file_t* in, const std::string& where, int64_t size, PartFi
     const zip_int64_t got = zip_fread(in, buffer.data(), buffer.size());
     if (got < 0) return Fail(ErrorCode::kCorrupt, "{}: {}", where, zip_file_strerror(in));  // CRC included
     if (got == 0) break;
-    if (out.size() + got > size) return Fail(ErrorCode::kCorrupt, "{}: longer than the {} bytes it declares", where, size);
+    if (out.size() + got > size)
+      return Fail(ErrorCode::kCorrupt, "{}: longer than the {} bytes it declares", where, size);
     sha.Add(buffer.data(), static_cast<size_t>(got));
     FATHOM_CHECK_OK(out.Append(buffer.data(), static_cast<size_t>(got)));
     if (progress && !progress(out.size(), size)) return Fail(ErrorCode::kCancelled, "interrupted");
@@ -60,9 +61,11 @@ Status ExtractMember(const std::filesystem::path& archive_path, const std::strin
   if (zip_stat(archive.get(), member.c_str(), 0, &status) != 0 || (status.valid & ZIP_STAT_SIZE) == 0) {
     return Fail(ErrorCode::kNotFound, "{}: not in the archive", where);
   }
-  if (status.size > static_cast<zip_uint64_t>(kMost)) return Fail(ErrorCode::kCorrupt, "{}: {} bytes", where, status.size);
+  if (status.size > static_cast<zip_uint64_t>(kMost))
+    return Fail(ErrorCode::kCorrupt, "{}: {} bytes", where, status.size);
   const auto size = static_cast<int64_t>(status.size);
-  if (bytes >= 0 && size != bytes) return Fail(ErrorCode::kCorrupt, "{}: {} bytes, {} were expected", where, size, bytes);
+  if (bytes >= 0 && size != bytes)
+    return Fail(ErrorCode::kCorrupt, "{}: {} bytes, {} were expected", where, size, bytes);
   const int64_t free = FreeDiskSpace(destination.parent_path());
   if (free >= 0 && size > free) {
     return Fail(ErrorCode::kResource, "{}: needs {} and only {} are free", destination.string(), HumanBytes(size),
