@@ -3,11 +3,11 @@
 // compiled for it. No include guard: once a file.
 #ifndef FATHOM_PREFETCH_L1
 // As assembly, since GCC gathers its builtins at one place of a block, where they arrive as the burst that they must
-// not be.
-#if defined(__x86_64__)
+// not be; clang leaves them where they are (and has no %a0).
+#if defined(__x86_64__) && !defined(__clang__)
 #define FATHOM_PREFETCH_L1(address) asm volatile("prefetcht0 %a0" : : "p"(address))
 #define FATHOM_PREFETCH_L2(address) asm volatile("prefetcht1 %a0" : : "p"(address))
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(__clang__)
 #define FATHOM_PREFETCH_L1(address) asm volatile("prfm pldl1keep, %a0" : : "p"(address))
 #define FATHOM_PREFETCH_L2(address) asm volatile("prfm pldl2keep, %a0" : : "p"(address))
 #else
