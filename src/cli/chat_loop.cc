@@ -98,10 +98,11 @@ Status ChatLoop::Run() {
   if (reader_.interactive()) Note("Type a message; /help for commands, Ctrl-D to end.");
   bool asked_to_leave = false;
   for (;;) {
-    ClearInterrupt();
+    // A Ctrl-C that came since the last answer, while nobody was reading, is answered like one at the prompt.
     const LineReader::Line line = ReadMessage(reader_, PromptText(), ". ");
     if (line.kind == LineReader::Kind::kEnd) break;
     if (line.kind == LineReader::Kind::kInterrupt) {
+      ClearInterrupt();
       if (!line.text.empty()) {  // it threw away what was typed
         asked_to_leave = false;
         continue;
@@ -115,7 +116,6 @@ Status ChatLoop::Run() {
     const std::string text = Trim(line.text);
     if (text.empty()) continue;
     reader_.Remember(line.text);
-    ClearInterrupt();
     if (text.front() == '/') {
       if (Command(text) == Next::kExit) break;
     } else {
@@ -261,6 +261,7 @@ void ChatLoop::Answer() {
       });
   progress.Finish();
   printer.Finish();
+  ClearInterrupt();  // it stopped this answer and means nothing more
   if (!result) {
     if (result.error().code == ErrorCode::kCancelled) {
       Note("[stopped]");

@@ -1,6 +1,8 @@
 #include "cli/interrupt.h"
 
+#include <poll.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <atomic>
 
@@ -28,7 +30,8 @@ InterruptScope::InterruptScope() {
   struct sigaction action = {};
   action.sa_handler = OnInterrupt;
   sigemptyset(&action.sa_mask);
-  action.sa_flags = 0;  // no SA_RESTART: a read at the prompt must notice
+  // A write to the terminal that a Ctrl-C cuts short would look like a full disk; reads at the prompt use WaitForInput.
+  action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, &g_before);
 }
 
@@ -38,5 +41,21 @@ InterruptScope::~InterruptScope() {
 
 bool Interrupted() { return g_interrupts.load(std::memory_order_relaxed) > 0; }
 void ClearInterrupt() { g_interrupts = 0; }
+
+InputWait WaitForInput() {
+  // Between asking the flag and starting to wait a signal could slip in: it is held back until ppoll() waits.
+  sigset_t interrupt, before;
+  sigemptyset(&interrupt);
+  sigaddset(&interrupt, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &interrupt, &before);
+  InputWait result = InputWait::kInterrupted;
+  if (!Interrupted()) {
+    pollfd input = {STDIN_FILENO, POLLIN, 0};
+    const bool ready = ppoll(&input, 1, nullptr, &before) >= 0;
+    result = Interrupted() ? InputWait::kInterrupted : ready ? InputWait::kReady : InputWait::kOtherSignal;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return result;
+}
 
 }  // namespace fathom

@@ -19,4 +19,9 @@ class InterruptScope {
 bool Interrupted();
 void ClearInterrupt();
 
+enum class InputWait { kReady, kInterrupted, kOtherSignal };
+/// Waits until standard input has something to read (or has ended), or a signal comes. A Ctrl-C is noticed whenever it
+/// comes, also just before the wait. REQUIRES: an InterruptScope is alive.
+InputWait WaitForInput();
+
 }  // namespace fathom

@@ -20,6 +20,15 @@ class PlainReader : public LineReader {
  public:
   Line Read(const std::string&) override {
     Line line;
+    // A terminal hands over one line at a time; what a pipe has delivered may already be in our buffers.
+    while (isatty(STDIN_FILENO)) {
+      const InputWait wait = WaitForInput();
+      if (wait == InputWait::kReady) break;
+      if (wait == InputWait::kInterrupted) {
+        line.kind = Kind::kInterrupt;
+        return line;
+      }
+    }
     if (!std::getline(std::cin, line.text)) {
       line.kind = Interrupted() ? Kind::kInterrupt : Kind::kEnd;
       if (line.kind == Kind::kInterrupt) std::cin.clear();
@@ -35,13 +44,17 @@ class PlainReader : public LineReader {
 int ReadCharacter(EditLine* edit, wchar_t* out) {
   std::mbstate_t state{};
   for (;;) {
+    const InputWait wait = WaitForInput();
+    if (wait == InputWait::kInterrupted) return -1;
+    if (wait == InputWait::kOtherSignal) {  // SIGWINCH
+      el_resize(edit);
+      continue;
+    }
     char byte;
     const ssize_t got = read(STDIN_FILENO, &byte, 1);
     if (got == 0) return 0;
     if (got < 0) {
       if (errno != EINTR) return -1;
-      if (Interrupted()) return -1;
-      el_resize(edit);  // SIGWINCH
       continue;
     }
     const size_t result = std::mbrtowc(out, &byte, 1, &state);
