@@ -5,9 +5,10 @@
                                [-d 0,4096] [--rounds 3] [--json OUT]
 
 Shared machines swing by half within minutes, so absolute figures mean little: every round runs each program once for
-each test, one after another, and what counts is the ratio within a round. A program left out is not run. Peers are given the
-flags that were found fastest for them: llama.cpp as it comes (flash attention automatic), ik_llama.cpp with
--mla 3 -fa 1 -fmoe 1 -rtr 1. Needs only Python 3.
+each test, one after another, and what counts is the ratio within a round. A program left out is not run. The model file is
+read through before every run, because peers that copy weights into their own memory push it out of the page cache.
+llama.cpp runs as it comes (flash attention automatic), ik_llama.cpp with -mla 3 -fa 1 -fmoe 1 (--ik-flags "-rtr 1" adds
+its repacking: a tenth faster, but a second copy of the weights in memory). Needs only Python 3.
 """
 import argparse
 import json
@@ -47,7 +48,7 @@ def llama(args, test, depth):
 
 def ik(args, test, depth):
     command = [args.ik, "-m", args.model, "-t", str(args.threads), "-r", str(args.repetitions), "-o", "json",
-               "-mla", "3", "-fa", "1", "-fmoe", "1", "-rtr", "1"]
+               "-mla", "3", "-fa", "1", "-fmoe", "1", *args.ik_flags.split()]
     if test == "prefill":
         if depth:
             return None  # its bench has no prefill at a depth
@@ -60,12 +61,20 @@ def ik(args, test, depth):
     return json.loads(out[out.index("["):])[0]["avg_ts"]
 
 
+def warm(path):
+    with open(path, "rb", buffering=0) as file:
+        block = bytearray(16 << 20)
+        while file.readinto(block):
+            pass
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--fathom", default=os.path.join(ROOT, "build", "release", "fathom"))
     parser.add_argument("--llama", help="llama.cpp's llama-bench")
     parser.add_argument("--ik", help="ik_llama.cpp's llama-bench")
+    parser.add_argument("--ik-flags", default="", help="more flags for ik_llama.cpp, one string")
     parser.add_argument("-t", "--threads", type=int, default=2)
     parser.add_argument("-p", "--prompt", type=int, default=512)
     parser.add_argument("-n", "--generate", type=int, default=64)
@@ -91,6 +100,7 @@ def main():
             names = list(programs)
             names = names[number % len(names):] + names[: number % len(names)]
             for name in names:
+                warm(args.model)
                 before = bandwidth(args)
                 rate = programs[name](args, test, depth)
                 after = bandwidth(args)

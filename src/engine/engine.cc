@@ -7,6 +7,7 @@
 #include "base/thread_pool.h"
 #include "engine/session.h"
 #include "engine/tokenizer_loader.h"
+#include "engine/warm_weights.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -53,6 +54,7 @@ class EngineImpl final : public Engine {
  private:
   EngineOptions options_;
   std::unique_ptr<ModelFile> file_;
+  std::jthread warming_;  // reads file_'s mapping: destroyed before it
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<KvPool> kv_pool_;
@@ -88,6 +90,7 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   auto model = Model::Load(*engine->file_, *engine->pool_);
   if (!model) return Prefix(model.error(), path);
   engine->model_ = std::move(*model);
+  engine->warming_ = WarmWeights(*engine->file_);
 
   const ModelConfig& config = engine->file_->config();
   const int32_t trained = config.max_position_embeddings > 0 ? config.max_position_embeddings : kDefaultContext;
