@@ -147,11 +147,20 @@ struct PaddedX {
   }
 };
 
+/// The scale of the block at column k; read only where the format has one.
+template <class Format>
+FATHOM_INLINE Vec::F BlockScale(const PanelArgs& a, int64_t k) {
+  if constexpr (Format::kScaled) {
+    if (a.scale_inv != nullptr) return Vec::SetF(a.scale_inv[k / 128]);
+  }
+  return Vec::SetF(1.0f);
+}
+
 /// out + sum, the block scale applied.
 template <class Format>
-FATHOM_INLINE Vec::F AddBlock(Vec::F out, Vec::F sum, const PanelArgs& a, int64_t k) {
+FATHOM_INLINE Vec::F AddBlock(Vec::F out, Vec::F sum, Vec::F scale) {
   if constexpr (Format::kScaled) {
-    return Vec::Fma(sum, Vec::SetF(a.scale_inv != nullptr ? a.scale_inv[k / 128] : 1.0f), out);
+    return Vec::Fma(sum, scale, out);
   } else {
     return Vec::AddF(out, sum);
   }
@@ -174,14 +183,14 @@ void OneRowFloat(const PanelArgs& a) {
       UnpackTwo<Format>(rows.p, k * Format::kBytes, sink, second);
       sink.prefetch = second.prefetch;
       sink.prefetch.NextUnit();
-      out = AddBlock<Format>(out, sink.sum, a, k);
-      out = AddBlock<Format>(out, second.sum, a, k + kFloatBlock);
+      out = AddBlock<Format>(out, sink.sum, BlockScale<Format>(a, k));
+      out = AddBlock<Format>(out, second.sum, BlockScale<Format>(a, k + kFloatBlock));
     }
     if (k < whole) {
       sink.x = a.xf[0] + k;
       sink.sum = Vec::ZeroF();
       UnpackFloats<Format>(rows.p, k * Format::kBytes, sink);
-      out = AddBlock<Format>(out, sink.sum, a, k);
+      out = AddBlock<Format>(out, sink.sum, BlockScale<Format>(a, k));
     }
     if (whole < a.k) {
       const PaddedRows<Format> padded(rows, whole * Format::kBytes, a.k - whole);
@@ -189,7 +198,7 @@ void OneRowFloat(const PanelArgs& a) {
       sink.x = x.v;
       sink.sum = Vec::ZeroF();
       UnpackFloats<Format>(padded.p, 0, sink);
-      out = AddBlock<Format>(out, sink.sum, a, whole);
+      out = AddBlock<Format>(out, sink.sum, BlockScale<Format>(a, whole));
     }
     StoreRow(a.y + j, out, a.n - j);
   }
@@ -225,10 +234,11 @@ void FloatTile(const PanelArgs& a, const float* panel, const float* const* x, in
         for (int c = 0; c < kTileCols; ++c) sum[i][c] = Vec::Fma(w[c], v, sum[i][c]);
       }
     }
+    const Vec::F scale = BlockScale<Format>(a, k + b * kFloatBlock);
     FATHOM_UNROLL
     for (int i = 0; i < kRows; ++i) {
       FATHOM_UNROLL
-      for (int c = 0; c < kTileCols; ++c) out[i][c] = AddBlock<Format>(out[i][c], sum[i][c], a, k + b * kFloatBlock);
+      for (int c = 0; c < kTileCols; ++c) out[i][c] = AddBlock<Format>(out[i][c], sum[i][c], scale);
     }
   }
   FATHOM_UNROLL
