@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <fstream>
-#include <sstream>
 
+#include "base/memory_info.h"
 #include "base/thread_pool.h"
 #include "cli/models.h"
 #include "cli/part_file.h"
@@ -14,18 +14,6 @@ namespace {
 std::string Trimmed(const std::string& text) {
   const size_t begin = text.find_first_not_of(" \t\n");
   return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(" \t\n") - begin + 1);
-}
-
-int64_t MemInfo(const std::string& key) {
-  std::ifstream file("/proc/meminfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind(key + ":", 0) != 0) continue;
-    std::istringstream words(line.substr(key.size() + 1));
-    int64_t kib = 0;
-    words >> kib;
-    return kib * 1024;
-  }
-  return 0;
 }
 
 /// 0 when there is no limit below the machine's memory.

@@ -81,10 +81,11 @@ TokenId Sampler::Sample(std::span<float> logits, std::span<const TokenId> histor
                                   })->logit;
 
   // Probabilities at temperature 1 decide what top-p and min-p keep. Without top-k they are relative to everything.
+  const size_t counted = params_.top_k > 0 ? keep : candidates_.size();
   double total = 0;
-  for (size_t i = 0; i < candidates_.size(); ++i) {
+  for (size_t i = 0; i < counted; ++i) {
     candidates_[i].probability = std::exp(candidates_[i].logit - best);
-    if (i < keep || params_.top_k == 0) total += candidates_[i].probability;
+    total += candidates_[i].probability;
   }
   if (params_.top_p < 1) {
     double sum = 0;
