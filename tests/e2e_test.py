@@ -490,6 +490,7 @@ class Chat(E2ETest):
             wait_for(b"> ")
             os.write(fd, b"\x03")
             wait_for(b"Ctrl-C again")
+            wait_for(b"> ")  # a Ctrl-D before the prompt is an end of line to the terminal, not a key to the editor
             os.write(fd, b"\x04")
             wait_for(b"tokens/s")
         finally:

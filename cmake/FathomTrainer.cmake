@@ -1,0 +1,45 @@
+# The trainer: src/train/torch/ on libtorch, as a program of its own (fathom-train, which `fathom train` starts), so that
+# the engine never loads libtorch's half gigabyte of libraries. Optional: without libtorch everything else builds and
+# the trainer's tests do not exist, which is said here and by ./test.
+#
+# libtorch is Debian's libtorch-dev, or a newer one named by CMAKE_PREFIX_PATH or Torch_DIR.
+
+set(FATHOM_TRAINER_BUILT OFF)
+if(NOT FATHOM_TRAIN STREQUAL "OFF" AND NOT FATHOM_SANITIZE AND NOT FATHOM_FUZZ)
+  if(FATHOM_TRAIN STREQUAL "ON")
+    find_package(Torch REQUIRED)
+  else()
+    find_package(Torch QUIET)
+  endif()
+  if(NOT TORCH_FOUND)
+    message(STATUS "fathom: libtorch not found; the trainer is left out (install the packages of tools/packages-train.txt)")
+  endif()
+endif()
+
+if(TORCH_FOUND)
+  file(GLOB trainer_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/train/torch/*.cc)
+  set(trainer_tests ${trainer_sources})
+  list(FILTER trainer_tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER trainer_sources EXCLUDE REGEX "(_test|_main)\\.cc$")
+  if(trainer_sources)
+    set(FATHOM_TRAINER_BUILT ON)
+    add_library(fathom_trainer STATIC ${trainer_sources})
+    target_link_libraries(fathom_trainer PUBLIC fathom_train fathom_engine ${TORCH_LIBRARIES})
+    target_include_directories(fathom_trainer SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
+    # libtorch's headers are not written for our warnings.
+    target_compile_options(fathom_trainer PUBLIC -Wno-unused-parameter -Wno-deprecated-declarations -Wno-sign-compare
+                           -Wno-extra -Wno-redundant-move -Wno-deprecated-enum-enum-conversion)
+    if(EXISTS ${CMAKE_SOURCE_DIR}/src/train/torch/fathom_train_main.cc)
+      add_executable(fathom-train src/train/torch/fathom_train_main.cc)
+      target_link_libraries(fathom-train PRIVATE fathom_trainer)
+      set_target_properties(fathom-train PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+    endif()
+    if(FATHOM_TESTS AND trainer_tests)
+      add_executable(trainer_test ${trainer_tests})
+      target_link_libraries(trainer_test PRIVATE fathom_trainer GTest::gmock GTest::gtest_main)
+      target_compile_definitions(trainer_test PRIVATE FATHOM_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+      add_test(NAME trainer COMMAND trainer_test --gtest_brief=1)
+      set_tests_properties(trainer PROPERTIES TIMEOUT 1800)
+    endif()
+  endif()
+endif()
