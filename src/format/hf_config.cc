@@ -240,6 +240,9 @@ Status ReadMoe(const JsonFields& fields, HfClass kind, ModelConfig& config) {
     moe.group_score_top2 = true;
     moe.has_correction_bias = true;
   }
+  // A dense model in a class that has no word for it: experts are mentioned, and no layer uses them (as
+  // hf_config_writer.h writes it). MTP layers count on from the others.
+  if (moe.first_k_dense_replace == config.num_hidden_layers + config.num_nextn_predict_layers) moe = {};
   return {};
 }
 

@@ -128,6 +128,16 @@ TEST(HfConfig, RelativesOfV3) {
   EXPECT_EQ(glm->mla.v_head_dim, 256);
 }
 
+TEST(HfConfig, DenseEverywhereIsADenseModel) {
+  auto dense = With(V3(), R"({"first_k_dense_replace":62})");  // 61 layers and an MTP layer
+  ASSERT_TRUE(dense) << dense.error().message;
+  EXPECT_EQ(dense->moe.n_routed_experts, 0);
+  EXPECT_FALSE(dense->is_moe_layer(61));
+  auto mtp_has_experts = With(V3(), R"({"first_k_dense_replace":61})");
+  ASSERT_TRUE(mtp_has_experts) << mtp_has_experts.error().message;
+  EXPECT_EQ(mtp_has_experts->moe.n_routed_experts, 256);
+}
+
 TEST(HfConfig, MlaNormsKeepTheirOwnEpsilon) {
   auto config = With(V3(), R"({"rms_norm_eps":1e-5})");
   ASSERT_TRUE(config);
@@ -230,7 +240,7 @@ TEST(HfConfig, WrongValuesAreNamed) {
       {R"({"topk_group":9})", "topk_group"},
       {R"({"num_experts_per_tok":257})", "num_experts_per_tok"},
       {R"({"num_experts_per_tok":129})", "num_experts_per_tok"},
-      {R"({"first_k_dense_replace":62})", "first_k_dense_replace"},
+      {R"({"first_k_dense_replace":63})", "first_k_dense_replace"},
       {R"({"qk_rope_head_dim":63})", "must be even"},
       {R"({"rms_norm_eps":"small"})", "rms_norm_eps"},
       {R"({"rope_theta":0})", "rope_theta"},
