@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "engine/batch_generator.h"
 #include "engine/engine.h"
 
 namespace fathom {
@@ -182,6 +183,9 @@ class FakeEngine : public Engine {
   FakeEngine() { file_.config_.vocab_size = 259; }
   Result<std::unique_ptr<Session>> NewSession() override {
     return std::make_unique<FakeSession>(script, context, file_.config_.vocab_size);
+  }
+  Result<std::unique_ptr<BatchGenerator>> NewBatchGenerator(const BatchOptions&) override {
+    return Fail(ErrorCode::kUnsupported, "the fake engine answers one prompt at a time");
   }
   const ModelFile& model_file() const override { return file_; }
   const ModelConfig& config() const override { return file_.config_; }

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/thread_pool.h"
+#include "engine/batch_impl.h"
 #include "engine/session.h"
 #include "engine/tokenizer_loader.h"
 #include "engine/warm_weights.h"
@@ -32,6 +33,10 @@ class EngineImpl final : public Engine {
   Result<std::unique_ptr<Session>> NewSession() override {
     return std::make_unique<SessionImpl>(*model_, *kv_pool_, compute_, tokenizer_.get(), context_length_,
                                          options_.prefill_chunk);
+  }
+  Result<std::unique_ptr<BatchGenerator>> NewBatchGenerator(const BatchOptions& options) override {
+    FATHOM_CHECK_OK(BatchImpl::Check(options));
+    return std::make_unique<BatchImpl>(*model_, *kv_pool_, compute_, tokenizer_.get(), context_length_, options);
   }
   const ModelFile& model_file() const override { return *file_; }
   const ModelConfig& config() const override { return file_->config(); }

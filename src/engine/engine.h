@@ -24,6 +24,8 @@
 
 namespace fathom {
 
+class BatchGenerator;
+struct BatchOptions;
 class ThreadPool;
 
 enum class KvType { kAuto, kF32, kF16, kBF16 };  // auto: f32 for F32 models, bf16 otherwise
@@ -119,6 +121,8 @@ class Engine {
   virtual ~Engine() = default;
 
   virtual Result<std::unique_ptr<Session>> NewSession() = 0;
+  /// Many prompts at once, see engine/batch_generator.h. Errors: kInvalidArgument for options out of range.
+  virtual Result<std::unique_ptr<BatchGenerator>> NewBatchGenerator(const BatchOptions& options) = 0;
   virtual const ModelFile& model_file() const = 0;
   virtual const ModelConfig& config() const = 0;
   /// nullptr when the file carries no usable tokenizer (tokenizer_error() says why); ids still work.

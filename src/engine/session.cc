@@ -3,51 +3,13 @@
 #include <algorithm>
 #include <chrono>
 
+#include "engine/generation.h"
+
 namespace fathom {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// Tokens to what is shown: detokeniser, then stop strings, then the split into reasoning and answer.
-class OutputPipeline {
- public:
-  OutputPipeline(const Tokenizer& tokenizer, const GenerationParams& params)
-      : detokenizer_(tokenizer), stop_(params.stop), reasoning_(params.starts_in_thinking),
-        parse_(params.parse_reasoning) {}
-
-  /// Fills the emission's texts from one more token; true when a stop string was completed.
-  bool Push(TokenId token, Emission& out) {
-    Show(stop_.Push(detokenizer_.Push(token)), out);
-    return stop_.stopped();
-  }
-  void Flush(Emission& out) {
-    if (!stop_.stopped()) {
-      Show(stop_.Push(detokenizer_.Flush()), out);
-      Show(stop_.Flush(), out);
-    }
-    if (!parse_) return;
-    ReasoningParser::Piece piece = reasoning_.Flush();
-    out.reasoning += piece.reasoning;
-    out.content += piece.content;
-  }
-
- private:
-  void Show(const std::string& text, Emission& out) {
-    if (!parse_) {
-      out.content += text;
-      return;
-    }
-    ReasoningParser::Piece piece = reasoning_.Push(text);
-    out.reasoning += piece.reasoning;
-    out.content += piece.content;
-  }
-
-  StreamingDetokenizer detokenizer_;
-  StopMatcher stop_;
-  ReasoningParser reasoning_;
-  bool parse_;
-};
 
 }  // namespace
 
@@ -122,66 +84,26 @@ Result<int64_t> SessionImpl::Prefill(std::span<const TokenId> prompt, const Pref
 Result<GenerationResult> SessionImpl::Generate(std::span<const TokenId> prompt, const GenerationParams& params,
                                                const EmitFn& emit, const PrefillFn& progress) {
   FATHOM_CHECK_OK(ValidateSampling(params.sampling, model_.config().vocab_size));
-  if (prompt.empty()) return Fail(ErrorCode::kInvalidArgument, "the prompt is empty");
-  if (prompt.size() >= static_cast<size_t>(context_length_)) {
-    return Fail(ErrorCode::kResource,
-                "the prompt has {} tokens and the context holds {}: shorten the prompt or ask for a longer context",
-                prompt.size(), context_length_);
-  }
-  GenerationResult result;
+  FATHOM_CHECK_OK(CheckPrompt(prompt, model_.config().vocab_size, context_length_));
+  Timings timings;
   const auto prefill_start = Clock::now();
-  FATHOM_TRY(result.timings.cached_tokens, Prefill(prompt, progress));
-  result.timings.prompt_tokens = static_cast<int64_t>(prompt.size()) - result.timings.cached_tokens;
-  result.timings.prompt_seconds = SecondsSince(prefill_start);
+  FATHOM_TRY(timings.cached_tokens, Prefill(prompt, progress));
+  timings.prompt_tokens = static_cast<int64_t>(prompt.size()) - timings.cached_tokens;
+  timings.prompt_seconds = SecondsSince(prefill_start);
 
-  Sampler sampler(params.sampling);
-  result.seed = sampler.seed();
-  std::optional<OutputPipeline> output;
-  if (tokenizer_ != nullptr) output.emplace(*tokenizer_, params);
-  const auto collect = [&](const Emission& emission) {
-    result.reasoning += emission.reasoning;
-    result.content += emission.content;
-  };
+  Generation generation(tokenizer_, params, context_length_);
   std::vector<float> logits;
   const auto decode_start = Clock::now();
-  for (;;) {
-    if (params.max_tokens >= 0 && static_cast<int64_t>(result.tokens.size()) >= params.max_tokens) {
-      result.finish_reason = FinishReason::kLength;
-      break;
-    }
+  while (!generation.AtLimit()) {
     logits = logits_;  // the sampler changes them; the session's stay true
-    const TokenId token = sampler.Sample(logits, tokens_);
-    result.tokens.push_back(token);
-    Emission emission{.token = token, .reasoning = {}, .content = {}};
-    if (tokenizer_ != nullptr && tokenizer_->IsEndOfGeneration(token) && !params.ignore_eos) {
-      result.finish_reason = FinishReason::kStop;
-      break;
-    }
-    const bool stopped = output && output->Push(token, emission);
-    collect(emission);
-    if (emit && !emit(emission)) {
-      result.finish_reason = FinishReason::kCancelled;
-      break;
-    }
-    if (stopped) {
-      result.finish_reason = FinishReason::kStop;
-      break;
-    }
-    if (tokens_.size() + 1 > static_cast<size_t>(context_length_)) {
-      result.finish_reason = FinishReason::kContext;
-      break;
-    }
-    if (params.max_tokens >= 0 && static_cast<int64_t>(result.tokens.size()) >= params.max_tokens) continue;
-    FATHOM_CHECK_OK(Eval({&token, 1}, {}));
+    const std::optional<TokenId> token = generation.Next(logits, tokens_, emit);
+    if (!token) break;
+    FATHOM_CHECK_OK(Eval({&*token, 1}, {}));
   }
-  result.timings.decode_seconds = SecondsSince(decode_start);
-  result.timings.generated_tokens = static_cast<int64_t>(result.tokens.size());
-  if (output) {
-    Emission rest;
-    output->Flush(rest);
-    collect(rest);
-    if (emit && (!rest.content.empty() || !rest.reasoning.empty())) emit(rest);
-  }
+  timings.decode_seconds = SecondsSince(decode_start);
+  GenerationResult result = generation.Finish(emit);
+  timings.generated_tokens = result.timings.generated_tokens;
+  result.timings = timings;
   return result;
 }
 

@@ -1,0 +1,65 @@
+// One answer as it grows: draws the next token from logits, turns tokens into text, and knows when to end. What a lone
+// Session and a batch have in common, so that both give the same answer. Internal to engine/.
+//
+// One per answer; not thread-safe. The tokenizer outlives it; nullptr: ids only, no text, no end tokens.
+#pragma once
+
+#include <optional>
+#include <span>
+
+#include "engine/engine.h"
+#include "engine/sampler.h"
+
+namespace fathom {
+
+// Tokens to what is shown: detokeniser, then stop strings, then the split into reasoning and answer.
+class OutputPipeline {
+ public:
+  OutputPipeline(const Tokenizer& tokenizer, const GenerationParams& params)
+      : detokenizer_(tokenizer), stop_(params.stop), reasoning_(params.starts_in_thinking),
+        parse_(params.parse_reasoning) {}
+
+  /// Fills the emission's texts from one more token; true when a stop string was completed.
+  bool Push(TokenId token, Emission& out);
+  void Flush(Emission& out);
+
+ private:
+  void Show(const std::string& text, Emission& out);
+
+  StreamingDetokenizer detokenizer_;
+  StopMatcher stop_;
+  ReasoningParser reasoning_;
+  bool parse_;
+};
+
+class Generation {
+ public:
+  /// REQUIRES: ValidateSampling passed. context_length: tokens that prompt and answer may have together.
+  Generation(const Tokenizer* tokenizer, const GenerationParams& params, int32_t context_length);
+
+  /// Draws one token from `logits` (changed in place) and emits it. `held`: the tokens evaluated so far, prompt first.
+  /// Returns the token to evaluate next, or nothing when the answer has ended; then only Finish() may be called.
+  std::optional<TokenId> Next(std::span<float> logits, std::span<const TokenId> held, const EmitFn& emit);
+  /// True when max_tokens leaves nothing to draw; asked before the first Next().
+  bool AtLimit();
+  /// The answer, without timings but for generated_tokens. What was held back of the text is emitted.
+  GenerationResult Finish(const EmitFn& emit);
+
+ private:
+  void Collect(const Emission& emission);
+  std::optional<TokenId> End(FinishReason reason);
+
+  const Tokenizer* tokenizer_;
+  int32_t max_tokens_;
+  bool ignore_eos_;
+  int32_t context_length_;
+  Sampler sampler_;
+  std::optional<OutputPipeline> output_;
+  GenerationResult result_;
+};
+
+/// A prompt that can be answered: not empty, ids in range, shorter than the context. Errors: kInvalidArgument,
+/// kResource (how long it is and what fits).
+Status CheckPrompt(std::span<const TokenId> prompt, int32_t vocab_size, int32_t context_length);
+
+}  // namespace fathom
