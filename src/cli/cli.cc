@@ -56,6 +56,7 @@ int Dispatch(int argc, char** argv) {
   RegisterPerplexity(app, selected);
   RegisterBench(app, selected);
   RegisterSynth(app, selected);
+  RegisterTasks(app, selected);
   RegisterDoctor(app, selected);
   RegisterVersion(app, selected);
 
