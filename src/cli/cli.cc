@@ -54,6 +54,7 @@ int Dispatch(int argc, char** argv) {
   RegisterInspect(app, selected);
   RegisterTokenize(app, selected);
   RegisterPerplexity(app, selected);
+  RegisterEval(app, selected);
   RegisterBench(app, selected);
   RegisterSynth(app, selected);
   RegisterTasks(app, selected);

@@ -30,6 +30,7 @@ void RegisterChat(CLI::App& app, Action& selected);
 void RegisterInspect(CLI::App& app, Action& selected);
 void RegisterTokenize(CLI::App& app, Action& selected);
 void RegisterPerplexity(CLI::App& app, Action& selected);
+void RegisterEval(CLI::App& app, Action& selected);
 void RegisterBench(CLI::App& app, Action& selected);
 void RegisterSynth(CLI::App& app, Action& selected);
 void RegisterPull(CLI::App& app, Action& selected);

@@ -1,0 +1,223 @@
+// fathom eval: how many questions a model answers rightly, on suites of questions with known answers.
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include "cli/command.h"
+#include "cli/interrupt.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "cli/terminal.h"
+#include "eval/report.h"
+#include "eval/runner.h"
+
+namespace fathom {
+namespace {
+
+struct EvalCommandOptions {
+  ModelOptions model;
+  std::vector<std::string> suites;
+  std::string data, samples, chat_format;
+  uint64_t seed = 1;
+  int64_t n = 500;
+  int32_t batch = 16, max_tokens = 0;
+  int shots = -1;
+  int64_t kv_mib = 2048;
+  bool json = false, list = false, no_thinking = false, raw = false;
+};
+
+std::string DataFolder(const std::string& requested) {
+  if (!requested.empty()) return requested;
+  const char* shared = std::getenv("FATHOM_SHARED_DATA");
+  if (shared != nullptr && *shared != '\0') return std::string(shared) + "/eval";
+  return "../shared/data/eval";
+}
+
+Result<std::vector<const Suite*>> ChosenSuites(const std::vector<std::string>& names, const std::string& data) {
+  std::vector<const Suite*> chosen;
+  const auto add = [&](const Suite& suite) {
+    if (std::find(chosen.begin(), chosen.end(), &suite) == chosen.end()) chosen.push_back(&suite);
+  };
+  for (const std::string& name : names) {
+    if (name == "all") {
+      std::error_code ignored;
+      for (const Suite& suite : Suites()) {
+        if (suite.folder.empty() || std::filesystem::exists(std::filesystem::path(data) / suite.folder, ignored)) add(suite);
+      }
+      continue;
+    }
+    const Suite* suite = FindSuite(name);
+    if (suite == nullptr) {
+      std::string known;
+      for (const Suite& each : Suites()) known += fmt::format("{}{}", known.empty() ? "" : ", ", each.name);
+      return Fail(ErrorCode::kInvalidArgument, "--suite {}: unknown\nThere are {} and all.", name, known);
+    }
+    add(*suite);
+  }
+  return chosen;
+}
+
+/// What there is, for --list. Loads every suite, so that counts are of what is on this disk.
+Status ListSuites(const SuiteContext& context) {
+  for (const Suite& suite : Suites()) {
+    const auto loaded = suite.load(context);
+    std::printf("%-11s %s\n", std::string(suite.name).c_str(), std::string(suite.about).c_str());
+    std::printf("            paper: %s; licence: %s\n", std::string(suite.paper).c_str(),
+                std::string(suite.licence).c_str());
+    if (!loaded) {
+      std::printf("            %s\n", SafeForTerminal(loaded.error().message).c_str());
+      continue;
+    }
+    if (suite.folder.empty()) {
+      std::printf("            items without end in %zu families\n", loaded->families.size());
+    } else {
+      std::printf("            %zu items in %zu %s; %s\n", loaded->items.size(), loaded->families.size(),
+                  loaded->families.size() == 1 ? "family" : "families", loaded->prompt.c_str());
+    }
+    for (const std::string& note : loaded->notes) std::printf("            not scored: %s\n", note.c_str());
+  }
+  return {};
+}
+
+// Samples as lines of JSON; every write is checked, so that a full disk is noticed while the run can still be saved.
+class SampleFile {
+ public:
+  ~SampleFile() {
+    if (file_ != nullptr) std::fclose(file_);
+  }
+  Status Open(const std::string& path) {
+    path_ = path;
+    if (path.empty()) return {};
+    file_ = std::fopen(path.c_str(), "wb");
+    return file_ != nullptr ? Status() : Failed();
+  }
+  Status Write(std::string_view suite, const Sample& sample) {
+    if (file_ == nullptr) return {};
+    const std::string line = SampleJson(suite, sample) + "\n";
+    if (std::fwrite(line.data(), 1, line.size(), file_) != line.size() || std::fflush(file_) != 0) return Failed();
+    return {};
+  }
+  Status Close() {
+    if (file_ == nullptr) return {};
+    const int closed = std::fclose(file_);
+    file_ = nullptr;
+    return closed == 0 ? Status() : Failed();
+  }
+
+ private:
+  Status Failed() const { return Fail(ErrorCode::kIo, "--samples {}: {}", path_, std::strerror(errno)); }
+  std::string path_;
+  std::FILE* file_ = nullptr;
+};
+
+Status RunEval(const EvalCommandOptions& options) {
+  EvalOptions eval;
+  eval.context = {.data = DataFolder(options.data), .seed = options.seed, .n = options.n, .shots = options.shots};
+  if (options.list) return ListSuites(eval.context);
+  if (options.suites.empty()) {
+    return Fail(ErrorCode::kInvalidArgument, "which suite? Name one with --suite\n'fathom eval --list' shows them.");
+  }
+  FATHOM_TRY(const auto suites, ChosenSuites(options.suites, eval.context.data));
+  SampleFile samples;
+  FATHOM_CHECK_OK(samples.Open(options.samples));
+  FATHOM_TRY(const auto engine, LoadEngine(options.model));
+  eval.format = engine->chat_format();
+  if (!options.chat_format.empty()) {
+    const auto format = ParseChatFormat(options.chat_format);
+    if (!format) return Fail(ErrorCode::kInvalidArgument, "--chat-format {}: unknown", options.chat_format);
+    eval.format = *format;
+  }
+  if (options.raw) eval.format = ChatFormat::kPlain;
+  eval.context.chat = eval.format != ChatFormat::kPlain;
+  eval.thinking = !options.no_thinking;
+  eval.max_tokens = options.max_tokens;
+  eval.batch.max_sequences = options.batch;
+  eval.batch.kv_bytes = options.kv_mib << 20;
+
+  InterruptScope interrupt;
+  std::vector<SuiteResult> results;
+  for (const Suite* suite : suites) {
+    Progress::Options progress_options;
+    progress_options.quiet = options.model.quiet;
+    Progress progress(std::string(suite->name), std::move(progress_options));
+    auto result = RunSuite(
+        *engine, *suite, eval, [&](const Sample& sample) { return samples.Write(suite->name, sample); },
+        [&](const BatchProgress& done, double score) {
+          progress.Update(done.finished, done.total,
+                          fmt::format("{:.1f} % right so far, {} tokens generated", 100 * score, done.generated_tokens));
+          return !Interrupted();
+        });
+    progress.Finish();
+    if (!result) return Prefix(result.error(), suite->name);
+    if (!options.json) {
+      std::printf("%s%s", results.empty() ? "" : "\n", ResultTable(*result).c_str());
+      std::fflush(stdout);
+    }
+    results.push_back(std::move(*result));
+    if (results.back().partial) break;
+  }
+  FATHOM_CHECK_OK(samples.Close());
+  if (options.json) {
+    const EvalSetting setting{.model = engine->model_file().files().front(),
+                              .chat_format = std::string(ChatFormatName(eval.format)),
+                              .thinking = eval.thinking,
+                              .seed = options.seed,
+                              .n = options.n,
+                              .batch = options.batch};
+    std::printf("%s\n", ResultJson(results, setting).c_str());
+  }
+  if (Interrupted()) return Fail(ErrorCode::kCancelled, "interrupted: the results are those of what was finished");
+  return {};
+}
+
+}  // namespace
+
+void RegisterEval(CLI::App& app, Action& selected) {
+  auto options = std::make_shared<EvalCommandOptions>();
+  CLI::App* command =
+      AddCommand(app, selected, "eval", "how many questions with known answers a model gets right",
+                 "Greedy answers, many prompts at once. 'verifiable' makes its own problems, which no training run has "
+                 "seen; the\n"
+                 "others read their files from --data (default: $FATHOM_SHARED_DATA/eval, else ../shared/data/eval). "
+                 "Prompts and\n"
+                 "scoring of each: docs/eval.md.\n"
+                 "\n"
+                 "Examples:\n"
+                 "  fathom eval --list                                       what there is to test with\n"
+                 "  fathom eval -m model.gguf --suite verifiable             500 problems, a table\n"
+                 "  fathom eval --suite verifiable --seed 7 --n 500 --json   one JSON object\n"
+                 "  fathom eval --suite verifiable --no-thinking             how much the thinking is worth\n"
+                 "  fathom eval --suite gsm8k --suite bbh --n 100 --samples answers.jsonl",
+                 options, RunEval);
+  AddModelOptions(*command, options->model);
+  command->add_option("--suite", options->suites, "a suite's name, or all; repeatable, or separated by commas")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  command->add_flag("--list", options->list, "show the suites, what is on this disk of them, and where they are from");
+  command->add_option("-n,--n", options->n, "questions of each suite, chosen by --seed; 0: all that there are")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{0}, int64_t{10'000'000}));
+  command->add_option("-s,--seed", options->seed, "chooses (or makes) the questions")->capture_default_str();
+  command->add_option("--batch", options->batch, "answers in flight at once")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--kv-mib", options->kv_mib, "most memory for their keys and values, MiB")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+  command->add_option("--max-tokens", options->max_tokens, "most tokens of an answer; default: as the suite has it")
+      ->check(CLI::Range(1, 1 << 24));
+  command->add_option("--shots", options->shots, "worked examples before the question, where a suite has them")
+      ->check(CLI::Range(0, 64));
+  command->add_flag("--no-thinking", options->no_thinking,
+                    "models with a switch (DeepSeek-V3.1's format) are asked to answer at once");
+  command->add_flag("--raw", options->raw, "texts to continue instead of messages, as for a model without chat format");
+  command->add_option("--chat-format", options->chat_format, "override the model's prompt format, as for run");
+  command->add_option("--data", options->data, "the folder with the suites' files")->type_name("DIR");
+  command->add_option("--samples", options->samples, "write every prompt, answer and score to this file, a line each")
+      ->type_name("FILE");
+  command->add_flag("--json", options->json, "print one JSON object instead of tables");
+}
+
+}  // namespace fathom
