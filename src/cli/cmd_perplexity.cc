@@ -7,7 +7,7 @@
 #include "cli/interrupt.h"
 #include "cli/models.h"
 #include "cli/options.h"
-#include "cli/perplexity.h"
+#include "eval/perplexity.h"
 #include "cli/progress.h"
 #include "engine/tokenizer_loader.h"
 

@@ -8,7 +8,7 @@
 #include "cli/fake_engine_for_test.h"
 #include "cli/inspect.h"
 #include "cli/options.h"
-#include "cli/perplexity.h"
+#include "eval/perplexity.h"
 #include "cli/weight_traffic.h"
 
 namespace fathom {

@@ -1,4 +1,4 @@
-#include "cli/perplexity.h"
+#include "eval/perplexity.h"
 
 #include <algorithm>
 #include <cmath>
