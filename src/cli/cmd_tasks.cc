@@ -105,14 +105,13 @@ Status RunTasks(const TasksOptions& options) {
 
 void RegisterTasks(CLI::App& app, Action& selected) {
   auto options = std::make_shared<TasksOptions>();
-  CLI::App* command =
-      AddCommand(app, selected, "tasks", "problems that can be checked, with worked solutions",
-                 "Examples:\n"
-                 "  fathom tasks                                  ten problems of the training split\n"
-                 "  fathom tasks --family dates logic --n 3\n"
-                 "  fathom tasks --split held-out --seed 7 --n 500 --jsonl > problems.jsonl\n"
-                 "  fathom tasks --stats --n 20000                lengths and chance levels per family",
-                 options, RunTasks);
+  CLI::App* command = AddCommand(app, selected, "tasks", "problems that can be checked, with worked solutions",
+                                 "Examples:\n"
+                                 "  fathom tasks                                  ten problems of the training split\n"
+                                 "  fathom tasks --family dates logic --n 3\n"
+                                 "  fathom tasks --split held-out --seed 7 --n 500 --jsonl > problems.jsonl\n"
+                                 "  fathom tasks --stats --n 20000                lengths and chance levels per family",
+                                 options, RunTasks);
   command->add_option("-n,--n", options->count, "how many problems")->capture_default_str();
   command->add_option("--seed", options->seed, "another seed, other problems")->capture_default_str();
   command->add_option("--split", options->split, "train or held-out; the two never share a question")

@@ -1,5 +1,5 @@
-// AnswerMatches(): text, numbers by value, countdown expressions by evaluation. What is given comes from a model and may
-// be anything: lengths and depths are bounded, arithmetic does not overflow.
+// AnswerMatches(): text, numbers by value, countdown expressions by evaluation. What is given comes from a model and
+// may be anything: lengths and depths are bounded, arithmetic does not overflow.
 #include <algorithm>
 #include <optional>
 

@@ -36,11 +36,12 @@ void Subtraction(Random& random, Draft& draft) {
 
 void ThreeSummands(Random& random, Draft& draft) {
   const std::array<int64_t, 3> x = {random.In(10, 999), random.In(10, 999), random.In(10, 999)};
+  const std::string_view name = random.Pick(Names()), things = random.Pick(Things());
   draft.question = Say(random,
                        {"What is {0} + {1} + {2}?", "Add {0}, {1} and {2}.", "Compute {0} + {1} + {2}.",
                         "Find the sum of {0}, {1} and {2}.",
                         "{3} has {0} {4} at home, {1} in the garden and {2} in the office. How many {4} is that?"},
-                       x[0], x[1], x[2], random.Pick(Names()), random.Pick(Things()));
+                       x[0], x[1], x[2], name, things);
   draft.answer = std::to_string(Trace(draft.thinking).Add(x));
 }
 
@@ -55,11 +56,12 @@ void Multiplication(Random& random, Draft& draft) {
 
 void LongMultiplication(Random& random, Draft& draft) {
   const int64_t a = random.In(11, 99), b = random.In(11, 99);
+  const std::string_view name = random.Pick(Names()), things = random.Pick(Things());
   draft.question = Say(random,
                        {"What is {0} * {1}?", "What is {0} times {1}?", "Multiply {0} by {1}.", "Compute {0} * {1}.",
                         "Find the product of {0} and {1}.", "A hall has {0} rows of {1} seats. How many seats is that?",
                         "{2} buys {0} {3} at {1} dollars each. What do they cost?"},
-                       a, b, random.Pick(Names()), random.Pick(Things()));
+                       a, b, name, things);
   draft.answer = std::to_string(Trace(draft.thinking).Multiply(a, b));
 }
 

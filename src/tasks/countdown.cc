@@ -54,9 +54,12 @@ std::string Search(Trace& trace, const std::array<int64_t, 3>& numbers, int64_t 
 
 int64_t Apply(Random& random, int64_t a, int64_t b, bool products) {
   switch (random.Below(products ? 3 : 2)) {
-    case 0: return a + b;
-    case 1: return a > b ? a - b : b - a;
-    default: return a * b;
+    case 0:
+      return a + b;
+    case 1:
+      return a > b ? a - b : b - a;
+    default:
+      return a * b;
   }
 }
 

@@ -15,9 +15,9 @@ struct Month {
   std::string_view name;
   int64_t days;
 };
-constexpr Month kMonths[] = {{"January", 31}, {"February", 28}, {"March", 31},     {"April", 30},
-                             {"May", 31},     {"June", 30},     {"July", 31},      {"August", 31},
-                             {"September", 30}, {"October", 31}, {"November", 30}, {"December", 31}};
+constexpr Month kMonths[] = {{"January", 31},   {"February", 28}, {"March", 31},    {"April", 30},
+                             {"May", 31},       {"June", 30},     {"July", 31},     {"August", 31},
+                             {"September", 30}, {"October", 31},  {"November", 30}, {"December", 31}};
 
 int64_t DaysOf(size_t month, bool leap) { return kMonths[month].days + (month == 1 && leap ? 1 : 0); }
 const char* YearWords(bool leap) { return leap ? "a leap year" : "a normal year"; }
@@ -54,12 +54,13 @@ void DateAfter(Random& random, Draft& draft) {
   size_t month = static_cast<size_t>(random.Below(10));
   int64_t day = random.In(1, DaysOf(month, leap));
   const int64_t days = random.In(4, 60);
-  draft.question = Say(random,
-                       {"Which date is {0} days after {1} {2} in {3}?", "In {3}, what is the date {0} days after {1} {2}?",
-                        "It is {1} {2} of {3}. What date is it in {0} days?",
-                        "{4} starts on {1} {2} of {3} and ends {0} days later. On what date?",
-                        "A bill of {1} {2} is due after {0} days. On what date, in {3}?"},
-                       days, kMonths[month].name, day, YearWords(leap), random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"Which date is {0} days after {1} {2} in {3}?", "In {3}, what is the date {0} days after {1} {2}?",
+           "It is {1} {2} of {3}. What date is it in {0} days?",
+           "{4} starts on {1} {2} of {3} and ends {0} days later. On what date?",
+           "A bill of {1} {2} is due after {0} days. On what date, in {3}?"},
+          days, kMonths[month].name, day, YearWords(leap), random.Pick(Names()));
   Trace trace(draft.thinking);
   day = trace.Add(day, days);
   for (; day > DaysOf(month, leap); ++month) {
@@ -76,12 +77,12 @@ void DaysBetween(Random& random, Draft& draft) {
   const size_t last = static_cast<size_t>(random.In(static_cast<int64_t>(first), std::min<int64_t>(first + 3, 11)));
   int64_t from = random.In(1, DaysOf(first, leap)), to = random.In(1, DaysOf(last, leap));
   if (first == last && from > to) std::swap(from, to);
-  draft.question = Say(random,
-                       {"How many days is it from {0} {1} to {2} {3} in {4}?",
-                        "How many days after {0} {1} is {2} {3} in {4}?",
-                        "In {4}, how many days pass from {0} {1} to {2} {3}?",
-                        "{5} is away from {0} {1} to {2} {3} of {4}. How many days later is the second date?"},
-                       kMonths[first].name, from, kMonths[last].name, to, YearWords(leap), random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"How many days is it from {0} {1} to {2} {3} in {4}?", "How many days after {0} {1} is {2} {3} in {4}?",
+           "In {4}, how many days pass from {0} {1} to {2} {3}?",
+           "{5} is away from {0} {1} to {2} {3} of {4}. How many days later is the second date?"},
+          kMonths[first].name, from, kMonths[last].name, to, YearWords(leap), random.Pick(Names()));
   Trace trace(draft.thinking);
   if (first == last) {
     draft.answer = std::to_string(trace.Subtract(to, from));
@@ -105,11 +106,12 @@ void MonthDays(Random& random, Draft& draft) {
   const size_t count = static_cast<size_t>(random.In(2, 3));
   std::vector<std::string> names;
   for (size_t i = 0; i < count; ++i) names.emplace_back(kMonths[order[i]].name);
-  draft.question = Say(random,
-                       {"How many days do {0} have together in {1}?", "In {1}, how many days are there in {0} together?",
-                        "{2} works all days of {0} in {1}. How many days is that?",
-                        "What is the number of days of {0} in {1}, added up?"},
-                       JoinAnd(names), YearWords(leap), random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"How many days do {0} have together in {1}?", "In {1}, how many days are there in {0} together?",
+           "{2} works all days of {0} in {1}. How many days is that?",
+           "What is the number of days of {0} in {1}, added up?"},
+          JoinAnd(names), YearWords(leap), random.Pick(Names()));
   Trace trace(draft.thinking);
   std::vector<int64_t> days;
   for (size_t i = 0; i < count; ++i) {
@@ -121,11 +123,12 @@ void MonthDays(Random& random, Draft& draft) {
 
 void LeapYear(Random& random, Draft& draft) {
   const bool century = random.Below(4) == 0;
-  const int64_t year = century ? 100 * random.In(10, 30) : random.In(1000, 2999);
-  draft.question = Say(random,
-                       {"Is {0} a leap year?", "Is the year {0} a leap year?", "{1} was told that {0} is a leap year. Is it?",
-                        "Does February have 29 days in {0}?", "Has the year {0} a 29th of February?"},
-                       year, random.Pick(Names()));
+  const int64_t year = century ? 100 * random.In(16, 30) : random.In(1600, 2999);
+  draft.question =
+      Say(random,
+          {"Is {0} a leap year?", "Is the year {0} a leap year?", "{1} was told that {0} is a leap year. Is it?",
+           "Does February have 29 days in {0}?", "Has the year {0} a 29th of February?"},
+          year, random.Pick(Names()));
   Trace trace(draft.thinking);
   // A year that ends in 00 is judged by its hundreds, any other by its last two digits.
   const bool hundreds = year % 100 == 0;

@@ -24,6 +24,9 @@ struct Kind {
 };
 
 /// One of the wordings, with {0}, {1}… replaced by the arguments.
+///
+/// At most one argument of this or any other call may draw from `random`: C++ leaves the order in which arguments are
+/// evaluated to the compiler, and the problems must not depend on it.
 template <typename... Args>
 std::string Say(Random& random, std::initializer_list<const char*> wordings, const Args&... args) {
   return fmt::format(fmt::runtime(random.Pick(wordings)), args...);

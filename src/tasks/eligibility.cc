@@ -1,5 +1,5 @@
-// Eligibility: rules as laws and contracts have them. Conditions of age, income and residence; deadlines; notice periods
-// by years of service; fines for late days.
+// Eligibility: rules as laws and contracts have them. Conditions of age, income and residence; deadlines; notice
+// periods by years of service; fines for late days.
 #include <algorithm>
 
 #include "tasks/draft.h"
@@ -40,12 +40,12 @@ void Conditions(Random& random, Draft& draft) {
                 min_age, max_income, town);
   const std::string_view name = random.Pick(Names());
   const std::string person =
-      conditions == 2 ? Say(random, {"{0} is {1} and earns {2}.", "{0}, aged {1}, has an income of {2}."}, name, age, income)
-                      : Say(random,
-                            {"{0} is {1}, earns {2} and lives in {3}.", "{0} from {3}, aged {1}, has an income of {2}."},
-                            name, age, income, home);
-  draft.question = rule + " " + person + " " +
-                   Say(random, {"Is {0} eligible?", "Does {0} qualify?", "Can {0} get it?"}, name);
+      conditions == 2
+          ? Say(random, {"{0} is {1} and earns {2}.", "{0}, aged {1}, has an income of {2}."}, name, age, income)
+          : Say(random, {"{0} is {1}, earns {2} and lives in {3}.", "{0} from {3}, aged {1}, has an income of {2}."},
+                name, age, income, home);
+  draft.question =
+      rule + " " + person + " " + Say(random, {"Is {0} eligible?", "Does {0} qualify?", "Can {0} get it?"}, name);
   Trace trace(draft.thinking);
   // The first condition that fails ends the check.
   const auto check = [&](bool holds) {
@@ -67,13 +67,14 @@ void Conditions(Random& random, Draft& draft) {
 void Deadline(Random& random, Draft& draft) {
   const int64_t start = random.In(1, 15), days = random.In(3, 15), end = start + days;
   const int64_t day = random.Coin() ? random.In(start, end) : random.In(std::min(start + 1, end), 31);
-  draft.question =
-      Say(random,
-          {"A letter came on {0} {1}. An answer is valid up to {2} days later. {4} answers on {0} {3}. Is that in time?",
-           "Claims must be made within {2} days after {0} {1}. {4} makes one on {0} {3}. Is it in time?",
-           "An order of {0} {1} can be cancelled for {2} days. {4} cancels on {0} {3}. Is that in time?",
-           "The bill of {0} {1} must be paid within {2} days. {4} pays on {0} {3}. Is it paid in time?"},
-          random.Pick(kMonths), start, days, day, random.Pick(Names()));
+  const std::string_view month = random.Pick(kMonths), name = random.Pick(Names());
+  draft.question = Say(
+      random,
+      {"A letter came on {0} {1}. An answer is valid up to {2} days later. {4} answers on {0} {3}. Is that in time?",
+       "Claims must be made within {2} days after {0} {1}. {4} makes one on {0} {3}. Is it in time?",
+       "An order of {0} {1} can be cancelled for {2} days. {4} cancels on {0} {3}. Is that in time?",
+       "The bill of {0} {1} must be paid within {2} days. {4} pays on {0} {3}. Is it paid in time?"},
+      month, start, days, day, name);
   Trace trace(draft.thinking);
   trace.Add(start, days);
   const std::string padded_day = fmt::format("{:02}", day), padded_end = fmt::format("{:02}", end);
@@ -86,15 +87,15 @@ void Notice(Random& random, Draft& draft) {
   const int64_t first = random.In(2, 5), second = random.In(first + 2, 12);
   const int64_t weeks[3] = {random.In(2, 3), random.In(4, 6), random.In(7, 12)};
   const int64_t years = random.In(1, 15);
-  draft.question =
-      Say(random,
-          {"Notice is {2} weeks under {0} years of service, {3} weeks from {0} to under {1} years, {4} weeks from {1} "
-           "years. {5} has worked {6} years. How many weeks of notice is that?",
-           "The notice period is {2} weeks for less than {0} years at work, {3} weeks for less than {1} years, else {4} "
-           "weeks. {5} has been there {6} years. How many weeks is the period?",
-           "A contract says: below {0} years {2} weeks of notice, below {1} years {3} weeks, otherwise {4} weeks. {5} "
-           "has {6} years. How many weeks?"},
-          first, second, weeks[0], weeks[1], weeks[2], random.Pick(Names()), years);
+  draft.question = Say(
+      random,
+      {"Notice is {2} weeks under {0} years of service, {3} weeks from {0} to under {1} years, {4} weeks from {1} "
+       "years. {5} has worked {6} years. How many weeks of notice is that?",
+       "The notice period is {2} weeks for less than {0} years at work, {3} weeks for less than {1} years, else {4} "
+       "weeks. {5} has been there {6} years. How many weeks is the period?",
+       "A contract says: below {0} years {2} weeks of notice, below {1} years {3} weeks, otherwise {4} weeks. {5} "
+       "has {6} years. How many weeks?"},
+      first, second, weeks[0], weeks[1], weeks[2], random.Pick(Names()), years);
   Trace trace(draft.thinking);
   const auto below = [&](int64_t limit) {
     const bool yes = trace.Compare(fmt::format("{:02}", years), fmt::format("{:02}", limit)) < 0;
@@ -112,15 +113,16 @@ void Fine(Random& random, Draft& draft) {
   const int64_t free = random.In(1, late < 6 ? late - 1 : 5);
   const int64_t cap = 5 * random.In(2, 25);
   const std::string_view name = random.Pick(Names()), month = random.Pick(kMonths);
-  const std::string extra = rule == 0   ? ""
-                            : rule == 1 ? fmt::format(" The first {} late day{} free.", free, free == 1 ? " is" : "s are")
-                                        : fmt::format(" The fine is at most {}.", cap);
-  draft.question =
-      Say(random,
-          {"A book is due on {0} {1}. Each late day costs {2}.{3} {4} returns it on {0} {5}. What is the fine?",
-           "A bill must be paid by {0} {1}; every day after that costs {2}.{3} {4} pays on {0} {5}. How much is the fine?",
-           "Late days cost {2} each.{3} The due date is {0} {1}. {4} delivers on {0} {5}. What is the fine?"},
-          month, due, per_day, extra, name, due + late);
+  const std::string extra = rule == 0 ? ""
+                            : rule == 1
+                                ? fmt::format(" The first {} late day{} free.", free, free == 1 ? " is" : "s are")
+                                : fmt::format(" The fine is at most {}.", cap);
+  draft.question = Say(
+      random,
+      {"A book is due on {0} {1}. Each late day costs {2}.{3} {4} returns it on {0} {5}. What is the fine?",
+       "A bill must be paid by {0} {1}; every day after that costs {2}.{3} {4} pays on {0} {5}. How much is the fine?",
+       "Late days cost {2} each.{3} The due date is {0} {1}. {4} delivers on {0} {5}. What is the fine?"},
+      month, due, per_day, extra, name, due + late);
   Trace trace(draft.thinking);
   int64_t days = trace.Subtract(due + late, due);
   if (rule == 1) days = trace.Subtract(days, free);

@@ -14,12 +14,13 @@ int64_t YearlyInterest(Trace& trace, int64_t amount, int64_t rate) {
 
 void Simple(Random& random, Draft& draft) {
   const int64_t amount = 100 * random.In(2, 99), rate = random.In(2, 9), years = random.In(2, 9);
-  draft.question = Say(random,
-                       {"What is the simple interest on {0} dollars at {1} % a year for {2} years?",
-                        "{3} lends {0} dollars at {1}% simple interest a year. How much interest is that after {2} years?",
-                        "Find the simple interest: {0} at {1} percent for {2} years.",
-                        "A loan of {0} euros costs {1} % simple interest a year. How much interest is due for {2} years?"},
-                       amount, rate, years, random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"What is the simple interest on {0} dollars at {1} % a year for {2} years?",
+           "{3} lends {0} dollars at {1}% simple interest a year. How much interest is that after {2} years?",
+           "Find the simple interest: {0} at {1} percent for {2} years.",
+           "A loan of {0} euros costs {1} % simple interest a year. How much interest is due for {2} years?"},
+          amount, rate, years, random.Pick(Names()));
   Trace trace(draft.thinking);
   draft.answer = std::to_string(trace.Multiply(YearlyInterest(trace, amount, rate), years));
 }
@@ -62,12 +63,13 @@ void Compound(Random& random, Draft& draft) {
   const int64_t rate = three ? random.Pick({10, 20}) : random.In(1, 9);
   const int64_t amount = three ? 1000 * random.In(1, 60) : 100 * random.In(2, 99);
   const int64_t years = three ? 3 : 2;
-  draft.question = Say(random,
-                       {"{0} dollars earn {1} % compound interest a year. What is the balance after {2} years?",
-                        "{3} saves {0} dollars at {1}% a year with compound interest. What is it worth after {2} years?",
-                        "What do {0} euros grow to in {2} years at {1} percent compound interest?",
-                        "A debt of {0} grows by {1} % each year. How much is it after {2} years?"},
-                       amount, rate, years, random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"{0} dollars earn {1} % compound interest a year. What is the balance after {2} years?",
+           "{3} saves {0} dollars at {1}% a year with compound interest. What is it worth after {2} years?",
+           "What do {0} euros grow to in {2} years at {1} percent compound interest?",
+           "A debt of {0} grows by {1} % each year. How much is it after {2} years?"},
+          amount, rate, years, random.Pick(Names()));
   Trace trace(draft.thinking);
   int64_t balance = amount;
   if (three) {
@@ -89,8 +91,10 @@ void Compound(Random& random, Draft& draft) {
   draft.answer = FromHundredths(whole * 100 + product % 100);
 }
 
-constexpr Kind kKinds[] = {
-    {"simple_interest", Simple}, {"final_amount", FinalAmount}, {"monthly_interest", Monthly}, {"compound_interest", Compound}};
+constexpr Kind kKinds[] = {{"simple_interest", Simple},
+                           {"final_amount", FinalAmount},
+                           {"monthly_interest", Monthly},
+                           {"compound_interest", Compound}};
 
 }  // namespace
 

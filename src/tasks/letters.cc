@@ -29,6 +29,10 @@ std::string Phrase(Random& random) {
   return random.Below(3) == 0 ? first : first + " " + Word(random);
 }
 
+std::string Named(const std::string& phrase) {
+  return (phrase.find(' ') == std::string::npos ? "the word " : "the words ") + phrase;
+}
+
 std::string Letters(std::string_view phrase) {
   std::string letters(phrase);
   std::erase(letters, ' ');
@@ -44,27 +48,27 @@ std::string Spaced(std::string_view letters) {
   return text;
 }
 
-/// "p1 l2 a3": the letters that `counts` accepts, counted while spelling.
+/// "spell: p1 l2 a3": the letters that `counts` accepts, counted while spelling.
 template <typename Counts>
-int CountLetters(Trace& trace, std::string_view phrase, Counts counts) {
+int CountLetters(Trace& trace, std::string_view title, std::string_view phrase, Counts counts) {
   int count = 0;
   std::string line;
   for (const char c : Letters(phrase)) {
     count += counts(c) ? 1 : 0;
-    line += fmt::format("{}{}{}", line.empty() ? "" : " ", c, count);
+    line += fmt::format(" {}{}", c, count);
   }
-  trace.Line("{}", line);
+  trace.Line("{}:{}", title, line);
   return count;
 }
 
 void LetterCount(Random& random, Draft& draft) {
   const std::string phrase = Phrase(random);
   draft.question = Say(random,
-                       {"How many letters are in {0}?", "Count the letters of {0}.",
-                        "How many letters does {0} have?", "{1} writes {0}. How many letters is that?"},
-                       phrase, random.Pick(Names()));
+                       {"How many letters are in {0}?", "Count the letters of {0}.", "How many letters {2} {0} have?",
+                        "{1} writes {0}. How many letters is that?"},
+                       Named(phrase), random.Pick(Names()), phrase.find(' ') == std::string::npos ? "does" : "do");
   Trace trace(draft.thinking);
-  draft.answer = std::to_string(CountLetters(trace, phrase, [](char) { return true; }));
+  draft.answer = std::to_string(CountLetters(trace, "spell", phrase, [](char) { return true; }));
 }
 
 void LetterOccurrences(Random& random, Draft& draft) {
@@ -74,9 +78,10 @@ void LetterOccurrences(Random& random, Draft& draft) {
   draft.question = Say(random,
                        {"How many times does the letter {0} occur in {1}?", "How often is the letter {0} in {1}?",
                         "Count the letter {0} in {1}.", "How many {0}'s are there in {1}?"},
-                       letter, phrase);
+                       letter, Named(phrase));
   Trace trace(draft.thinking);
-  draft.answer = std::to_string(CountLetters(trace, phrase, [=](char c) { return c == letter; }));
+  draft.answer =
+      std::to_string(CountLetters(trace, fmt::format("find {}", letter), phrase, [=](char c) { return c == letter; }));
 }
 
 void Vowels(Random& random, Draft& draft) {
@@ -85,10 +90,10 @@ void Vowels(Random& random, Draft& draft) {
                        {"How many vowels (a, e, i, o, u) are in {0}?", "Count the vowels a, e, i, o, u in {0}.",
                         "How many of the letters of {0} are vowels (a, e, i, o, u)?",
                         "{1} writes {0}. How many vowels (a, e, i, o, u) is that?"},
-                       phrase, random.Pick(Names()));
+                       Named(phrase), random.Pick(Names()));
   Trace trace(draft.thinking);
   draft.answer = std::to_string(CountLetters(
-      trace, phrase, [](char c) { return std::string_view("aeiou").find(c) != std::string_view::npos; }));
+      trace, "vowels", phrase, [](char c) { return std::string_view("aeiou").find(c) != std::string_view::npos; }));
 }
 
 /// "1 red 2 apple 3 stone".
@@ -98,18 +103,19 @@ void Number(Trace& trace, std::span<const std::string> items) {
   trace.Line("{}", line);
 }
 
-constexpr std::string_view kWho[] = {"dog", "cat", "king", "girl", "boy", "farmer", "doctor", "lion", "bird", "teacher"};
+constexpr std::string_view kWho[] = {"dog",    "cat",    "king", "girl", "boy",
+                                     "farmer", "doctor", "lion", "bird", "teacher"};
 constexpr std::string_view kHow[] = {"old", "young", "happy", "small", "big", "quiet", "strong", "slow"};
 constexpr std::string_view kDid[] = {"saw", "found", "lost", "liked", "painted", "carried", "wanted", "sold"};
 constexpr std::string_view kWhat[] = {"apple", "book", "hat", "lamp", "boat", "drum", "box", "ring", "kite", "chair"};
-constexpr std::string_view kWhere[] = {"in the garden", "near the river", "at home", "behind the old house",
-                                       "on the road", "under a tree"};
+constexpr std::string_view kWhere[] = {"in the garden",        "near the river", "at home",
+                                       "behind the old house", "on the road",    "under a tree"};
 constexpr std::string_view kWhen[] = {"yesterday", "in the morning", "last summer", "every day", "on a cold day"};
 
 std::string Sentence(Random& random) {
   const auto noun = [&](const auto& nouns) {
-    return random.Coin() ? fmt::format("the {} {}", random.Pick(kHow), random.Pick(nouns))
-                         : fmt::format("the {}", random.Pick(nouns));
+    const std::string_view what = random.Pick(nouns);
+    return random.Coin() ? fmt::format("the {} {}", random.Pick(kHow), what) : fmt::format("the {}", what);
   };
   std::string text = noun(kWho);
   text += fmt::format(" {} ", random.Pick(kDid));
@@ -145,10 +151,11 @@ void WordCount(Random& random, Draft& draft) {
 
 void ListCount(Random& random, Draft& draft) {
   const std::vector<std::string> items = DifferentWords(random, random.In(3, 10));
-  draft.question = Say(random,
-                       {"How many items are in the list {0}?", "Count the items: {0}.",
-                        "How many words does the list {0} have?", "{1} buys these things: {0}. How many things is that?"},
-                       JoinWith(items, ", "), random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"How many items are in the list {0}?", "Count the items: {0}.", "How many words does the list {0} have?",
+           "{1} buys these things: {0}. How many things is that?"},
+          JoinWith(items, ", "), random.Pick(Names()));
   Trace trace(draft.thinking);
   Number(trace, items);
   draft.answer = std::to_string(items.size());
@@ -178,35 +185,35 @@ void ItemOccurrences(Random& random, Draft& draft) {
 
 void Reverse(Random& random, Draft& draft) {
   const std::string phrase = Phrase(random);
-  draft.question = Say(random,
-                       {"Spell {0} backwards, letter by letter.", "Write the letters of {0} in reverse order.",
-                        "What are the letters of {0} from last to first?", "Reverse {0}, with spaces between the letters.",
-                        "{1} spells {0} backwards. Which letters are that?"},
-                       phrase, random.Pick(Names()));
+  draft.question = Say(
+      random,
+      {"Spell {0} backwards, letter by letter.", "Write the letters of {0} in reverse order.",
+       "What are the letters of {0} from last to first?", "Spell {0} from the end, with spaces between the letters.",
+       "{1} spells {0} backwards. Which letters are that?"},
+      Named(phrase), random.Pick(Names()));
   Trace trace(draft.thinking);
   std::string letters = Letters(phrase);
-  CountLetters(trace, phrase, [](char) { return true; });
+  CountLetters(trace, "spell", phrase, [](char) { return true; });
   std::string line;
-  for (size_t i = letters.size(); i > 0; --i) line += fmt::format("{}{} {}", line.empty() ? "" : " ", i, letters[i - 1]);
+  for (size_t i = letters.size(); i > 0; --i)
+    line += fmt::format("{}{} {}", line.empty() ? "" : " ", i, letters[i - 1]);
   trace.Line("{}", line);
   std::reverse(letters.begin(), letters.end());
   draft.answer = Spaced(letters);
 }
 
-std::string Ordinal(size_t n) {
-  return std::to_string(n) + (n == 1 ? "st" : n == 2 ? "nd" : n == 3 ? "rd" : "th");
-}
+std::string Ordinal(size_t n) { return std::to_string(n) + (n == 1 ? "st" : n == 2 ? "nd" : n == 3 ? "rd" : "th"); }
 
 void NthLetter(Random& random, Draft& draft) {
   const std::string word = Word(random);
   const size_t n = static_cast<size_t>(random.In(1, static_cast<int64_t>(word.size())));
   draft.question = Say(random,
-                       {"What is the {0} letter of {1}?", "Which letter is the {0} in {1}?",
-                        "Give the {0} letter of the word {1}.", "In {1}, which letter stands in place {2}?",
-                        "{3} writes {1}. What is the {0} letter?"},
+                       {"What is the {0} letter of the word {1}?", "Which letter is the {0} in the word {1}?",
+                        "Give the {0} letter of {1}.", "In the word {1}, which letter stands in place {2}?",
+                        "{3} writes the word {1}. What is the {0} letter?"},
                        Ordinal(n), word, n, random.Pick(Names()));
   Trace trace(draft.thinking);
-  CountLetters(trace, word.substr(0, n), [](char) { return true; });
+  CountLetters(trace, "spell", word.substr(0, n), [](char) { return true; });
   draft.answer = word.substr(n - 1, 1);
   draft.choices = static_cast<int>(word.size());
 }
@@ -215,13 +222,13 @@ void RemoveLetter(Random& random, Draft& draft) {
   const std::string phrase = Phrase(random);
   std::string letters = Letters(phrase);
   const char letter = random.Pick(letters);
-  draft.question = Say(random,
-                       {"Remove every letter {0} from {1} and spell what is left.",
-                        "Spell {1} without the letter {0}.", "Which letters of {1} are left without the letter {0}?",
-                        "Take the letter {0} out of {1}. Spell the rest."},
-                       letter, phrase);
+  draft.question =
+      Say(random,
+          {"Remove every letter {0} from {1} and spell what is left.", "Spell {1} without the letter {0}.",
+           "Which letters of {1} are left without the letter {0}?", "Take the letter {0} out of {1}. Spell the rest."},
+          letter, Named(phrase));
   Trace trace(draft.thinking);
-  trace.Line("{}", Spaced(letters));
+  trace.Line("spell: {}", Spaced(letters));
   std::erase(letters, letter);
   draft.answer = Spaced(letters);
 }
@@ -231,10 +238,10 @@ void Capitals(Random& random, Draft& draft) {
   draft.question = Say(random,
                        {"Spell {0} in capital letters.", "Write the letters of {0} in upper case, one by one.",
                         "Spell {0} with upper case letters only.", "{1} spells {0} in capitals. What is that?"},
-                       phrase, random.Pick(Names()));
+                       Named(phrase), random.Pick(Names()));
   Trace trace(draft.thinking);
   std::string letters = Letters(phrase);
-  trace.Line("{}", Spaced(letters));
+  trace.Line("spell: {}", Spaced(letters));
   for (char& c : letters) c = static_cast<char>(c - 'a' + 'A');
   draft.answer = Spaced(letters);
 }
@@ -259,10 +266,11 @@ void Initials(Random& random, Draft& draft) {
 
 void ReverseWords(Random& random, Draft& draft) {
   std::vector<std::string> words = DifferentWords(random, random.In(3, 7));
-  draft.question = Say(random,
-                       {"Reverse the order of the words: {0}.", "Write these words in reverse order: {0}.",
-                        "Say the list {0} backwards, last word first.", "{1} reads the list {0} from the end. What is read?"},
-                       JoinWith(words, ", "), random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"Reverse the order of the words: {0}.", "Write these words in reverse order: {0}.",
+           "Say the list {0} backwards, last word first.", "{1} reads the list {0} from the end. What is read?"},
+          JoinWith(words, ", "), random.Pick(Names()));
   Trace trace(draft.thinking);
   Number(trace, words);
   std::string line;

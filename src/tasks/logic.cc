@@ -81,11 +81,13 @@ Truth MakeTruth(Random& random, int64_t leaves) {
 
 std::string Show(const Truth& truth, bool whole) {
   switch (truth.op) {
-    case Truth::Op::kLeaf: return truth.value ? "true" : "false";
-    case Truth::Op::kNot: return "not " + Show(truth.parts[0], false);
+    case Truth::Op::kLeaf:
+      return truth.value ? "true" : "false";
+    case Truth::Op::kNot:
+      return "not " + Show(truth.parts[0], false);
     default: {
-      const std::string text = Show(truth.parts[0], false) + (truth.op == Truth::Op::kAnd ? " and " : " or ") +
-                               Show(truth.parts[1], false);
+      const std::string text =
+          Show(truth.parts[0], false) + (truth.op == Truth::Op::kAnd ? " and " : " or ") + Show(truth.parts[1], false);
       return whole ? text : "(" + text + ")";
     }
   }
@@ -148,9 +150,9 @@ Walk MakeWalk(Random& random, const std::vector<std::string>& items, Trace& trac
   } else {
     from = static_cast<size_t>(random.Below(static_cast<int64_t>(cut)));
     // Either backwards in the same chain or into the other one.
-    to = from > 0 && random.Coin() ? static_cast<size_t>(random.Below(static_cast<int64_t>(from)))
-                                   : static_cast<size_t>(random.In(static_cast<int64_t>(cut),
-                                                                   static_cast<int64_t>(items.size()) - 1));
+    to = from > 0 && random.Coin()
+             ? static_cast<size_t>(random.Below(static_cast<int64_t>(from)))
+             : static_cast<size_t>(random.In(static_cast<int64_t>(cut), static_cast<int64_t>(items.size()) - 1));
   }
   walk.from = items[from];
   walk.to = items[to];
@@ -166,10 +168,11 @@ void Syllogism(Random& random, Draft& draft) {
   Trace trace(draft.thinking);
   const Walk walk = MakeWalk(random, Several(random, MadeUp(), random.In(4, 6)), trace);
   for (const auto& [from, to] : walk.rules) draft.question += fmt::format("All {} are {}. ", from, to);
-  draft.question += Say(random,
-                        {"Does it follow that all {0} are {1}?", "Must all {0} be {1}?",
-                         "Can we conclude that every one of the {0} is one of the {1}?", "Is it certain that {0} are {1}?"},
-                        walk.from, walk.to);
+  draft.question +=
+      Say(random,
+          {"Does it follow that all {0} are {1}?", "Must all {0} be {1}?",
+           "Can we conclude that every one of the {0} is one of the {1}?", "Is it certain that {0} are {1}?"},
+          walk.from, walk.to);
   draft.answer = walk.follows ? "yes" : "no";
   draft.choices = 2;
 }

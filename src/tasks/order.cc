@@ -18,9 +18,15 @@ std::vector<std::string> DifferentNumbers(Random& random, int64_t count, int64_t
   while (static_cast<int64_t>(values.size()) < count) {
     int64_t value = 0;
     switch (random.Below(3)) {
-      case 0: value = random.In(1, bound - 1); break;
-      case 1: value = random.In(bound / 10, bound - 1); break;
-      default: value = base - base % (bound / 10) + random.Below(bound / 10); break;
+      case 0:
+        value = random.In(1, bound - 1);
+        break;
+      case 1:
+        value = random.In(bound / 10, bound - 1);
+        break;
+      default:
+        value = base - base % (bound / 10) + random.Below(bound / 10);
+        break;
     }
     if (value > 0 && std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
   }
@@ -43,9 +49,9 @@ std::string Unpadded(std::string text) {
 }
 
 void Extreme(Random& random, Draft& draft, bool largest) {
-  const int64_t count = random.In(3, 6);
-  const std::vector<std::string> numbers =
-      DifferentNumbers(random, count, random.In(2, count > 4 ? 3 : 4), random.Below(3) == 0);
+  const int64_t count = random.In(3, 6), digits = random.In(2, count > 4 ? 3 : 4);
+  const bool decimals = random.Below(3) == 0;
+  const std::vector<std::string> numbers = DifferentNumbers(random, count, digits, decimals);
   draft.question = Say(random,
                        {"Which is the {0} of {1}?", "What is the {0} number: {2}?", "Find the {0} of {1}.",
                         "Which of these numbers is the {0}: {2}?", "Give the {3} of the list {2}.",
@@ -62,14 +68,15 @@ void Largest(Random& random, Draft& draft) { Extreme(random, draft, true); }
 void Smallest(Random& random, Draft& draft) { Extreme(random, draft, false); }
 
 void OfTwo(Random& random, Draft& draft) {
-  const bool larger = random.Coin();
-  const std::vector<std::string> numbers = DifferentNumbers(random, 2, random.In(2, 5), random.Coin());
-  draft.question = Say(random,
-                       {"Which is {0}, {1} or {2}?", "Which number is {0}: {1} or {2}?",
-                        "Of {1} and {2}, which is the {0} number?", "{3} has {1} and {4} has {2}. Which amount is {0}?",
-                        "Compare {1} and {2}. Which is {0}?"},
-                       larger ? "larger" : "smaller", numbers[0], numbers[1], Names()[static_cast<size_t>(random.Below(10))],
-                       Names()[static_cast<size_t>(random.In(10, 19))]);
+  const bool larger = random.Coin(), decimals = random.Coin();
+  const std::vector<std::string> numbers = DifferentNumbers(random, 2, random.In(2, 5), decimals);
+  const std::string_view first = Names()[static_cast<size_t>(random.Below(10))];
+  const std::string_view second = Names()[static_cast<size_t>(random.In(10, 19))];
+  draft.question =
+      Say(random,
+          {"Which is {0}, {1} or {2}?", "Which number is {0}: {1} or {2}?", "Of {1} and {2}, which is the {0} number?",
+           "{3} has {1} and {4} has {2}. Which amount is {0}?", "Compare {1} and {2}. Which is {0}?"},
+          larger ? "larger" : "smaller", numbers[0], numbers[1], first, second);
   Trace trace(draft.thinking);
   const std::vector<std::string> padded = PadNumbers(numbers);
   draft.answer = Unpadded(padded[trace.Best(padded, larger)]);
@@ -97,7 +104,8 @@ std::vector<std::string> TakeInOrder(Trace& trace, std::vector<std::string> rest
   std::vector<std::string> taken;
   trace.Line("{}", JoinWith(rest, " "));
   while (!rest.empty()) {
-    const auto next = ascending ? std::min_element(rest.begin(), rest.end()) : std::max_element(rest.begin(), rest.end());
+    const auto next =
+        ascending ? std::min_element(rest.begin(), rest.end()) : std::max_element(rest.begin(), rest.end());
     taken.push_back(*next);
     rest.erase(next);
     trace.Line("{}", taken.back());
@@ -138,11 +146,11 @@ void SortWords(Random& random, Draft& draft) {
     words.push_back(word);
     keyed.push_back(key);
   }
-  draft.question = Say(random,
-                       {"Sort these words alphabetically: {1}.", "Put {0} in alphabetical order.",
-                        "Sort {0} from a to z.", "Order the words {1} by the alphabet.",
-                        "How do {0} stand in a dictionary, in order?"},
-                       JoinAnd(words), JoinWith(words, ", "));
+  draft.question =
+      Say(random,
+          {"Sort these words alphabetically: {1}.", "Put {0} in alphabetical order.", "Sort {0} from a to z.",
+           "Order the words {1} by the alphabet.", "How do {0} stand in a dictionary, in order?"},
+          JoinAnd(words), JoinWith(words, ", "));
   Trace trace(draft.thinking);
   std::vector<std::string> sorted = TakeInOrder(trace, keyed, true);
   for (std::string& word : sorted) word.erase(0, 4);

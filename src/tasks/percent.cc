@@ -19,17 +19,18 @@ int64_t PercentOf(Trace& trace, int64_t x, int64_t y) {
   return product;
 }
 
-constexpr int kRates[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 35, 40, 45, 50, 60, 65, 70, 75, 80, 85, 90};
+constexpr int kRates[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 12, 15, 20,
+                          25, 30, 35, 40, 45, 50, 60, 65, 70, 75, 80, 85, 90};
 
 void Of(Random& random, Draft& draft) {
   const int64_t x = random.Pick(kRates);
   const int64_t y = 20 * random.In(1, x % 10 == 0 || x < 10 ? 250 : 49);
-  draft.question = Say(random,
-                       {"What is {0} % of {1}?", "Find {0}% of {1}.", "How much is {0} percent of {1}?",
-                        "Compute {0} % of {1} dollars.",
-                        "{2} earns {1} dollars and saves {0} % of it. How many dollars is that?",
-                        "A fee is {0} % of {1} euros. How many euros is the fee?"},
-                       x, y, random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"What is {0} % of {1}?", "Find {0}% of {1}.", "How much is {0} percent of {1}?",
+           "Compute {0} % of {1} dollars.", "{2} earns {1} dollars and saves {0} % of it. How many dollars is that?",
+           "A fee is {0} % of {1} euros. How many euros is the fee?"},
+          x, y, random.Pick(Names()));
   Trace trace(draft.thinking);
   draft.answer = FromHundredths(PercentOf(trace, x, y));
 }
@@ -43,11 +44,12 @@ void WholeAmount(Random& random, int64_t& x, int64_t& y) {
 void Increase(Random& random, Draft& draft) {
   int64_t x, y;
   WholeAmount(random, x, y);
-  draft.question = Say(random,
-                       {"Increase {1} by {0} %.", "A price of {1} dollars rises by {0} %. What is the new price?",
-                        "What is {1} plus {0} percent?", "{2} earns {1} dollars and gets {0} % more. How much is it now?",
-                        "Rent of {1} goes up by {0}%. What is the new rent?"},
-                       x, y, random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"Increase {1} by {0} %.", "A price of {1} dollars rises by {0} %. What is the new price?",
+           "What is {1} plus {0} percent?", "{2} earns {1} dollars and gets {0} % more. How much is it now?",
+           "Rent of {1} goes up by {0}%. What is the new rent?"},
+          x, y, random.Pick(Names()));
   Trace trace(draft.thinking);
   draft.answer = std::to_string(trace.Add(y, PercentOf(trace, x, y) / 100));
 }
@@ -55,11 +57,12 @@ void Increase(Random& random, Draft& draft) {
 void Decrease(Random& random, Draft& draft) {
   int64_t x, y;
   WholeAmount(random, x, y);
-  draft.question = Say(random,
-                       {"Decrease {1} by {0} %.", "A price of {1} dollars falls by {0} %. What is the new price?",
-                        "What is {1} minus {0} percent?", "{2} buys a bike for {1} dollars with {0} % off. What is paid?",
-                        "Costs of {1} are cut by {0}%. What are the new costs?"},
-                       x, y, random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"Decrease {1} by {0} %.", "A price of {1} dollars falls by {0} %. What is the new price?",
+           "What is {1} minus {0} percent?", "{2} buys a bike for {1} dollars with {0} % off. What is paid?",
+           "Costs of {1} are cut by {0}%. What are the new costs?"},
+          x, y, random.Pick(Names()));
   Trace trace(draft.thinking);
   draft.answer = std::to_string(trace.Subtract(y, PercentOf(trace, x, y) / 100));
 }
@@ -71,11 +74,12 @@ void Share(Random& random, Draft& draft) {
   int64_t percent = random.In(1, 99);
   while (percent * digit * unit % 100 != 0) percent = random.In(1, 99);
   const int64_t b = digit * unit, a = percent * b / 100;
-  draft.question = Say(random,
-                       {"What percent of {1} is {0}?", "What share of {1} is {0}, in percent?",
-                        "{0} is what percent of {1}?", "{0} of {1} {3} are sold. What percent is that?",
-                        "{2} has read {0} of {1} pages. What percent is that?"},
-                       a, b, random.Pick(Names()), random.Pick(Things()));
+  const std::string_view name = random.Pick(Names()), things = random.Pick(Things());
+  draft.question =
+      Say(random,
+          {"What percent of {1} is {0}?", "What share of {1} is {0}, in percent?", "{0} is what percent of {1}?",
+           "{0} of {1} {3} are sold. What percent is that?", "{2} has read {0} of {1} pages. What percent is that?"},
+          a, b, name, things);
   Trace trace(draft.thinking);
   trace.Line("{}*100={}", a, a * 100);
   trace.Line("{}/{}={}/{}", a * 100, b, a * 100 / unit, digit);

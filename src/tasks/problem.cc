@@ -29,7 +29,7 @@ constexpr std::array<TaskFamily, 13> kFamilies = {{
 using Kinds = std::span<const Kind> (*)();
 /// In the order of kFamilies.
 constexpr std::array<Kinds, kFamilies.size()> kKinds = {
-    ArithmeticKinds, PercentKinds,  InterestKinds, UnitKinds,        DateKinds,     ComparisonKinds, SortingKinds,
+    ArithmeticKinds, PercentKinds,  InterestKinds, UnitKinds,  DateKinds,        ComparisonKinds, SortingKinds,
     TableKinds,      CountingKinds, StringKinds,   LogicKinds, EligibilityKinds, CountdownKinds};
 
 /// A number that depends on all of both.
@@ -83,7 +83,8 @@ Result<TaskGenerator> TaskGenerator::Create(uint64_t seed, Split split, std::spa
     if (found == kFamilies.end()) {
       std::string known;
       for (const TaskFamily& family : kFamilies) known += fmt::format("{}{}", known.empty() ? "" : ", ", family.name);
-      return Fail(ErrorCode::kInvalidArgument, "no task family is named \"{}\"; there are {}", name.substr(0, 60), known);
+      return Fail(ErrorCode::kInvalidArgument, "no task family is named \"{}\"; there are {}", name.substr(0, 60),
+                  known);
     }
     const int index = static_cast<int>(found - kFamilies.begin());
     if (std::find(indices.begin(), indices.end(), index) == indices.end()) indices.push_back(index);

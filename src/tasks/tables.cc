@@ -71,8 +71,8 @@ void Total(Random& random, Draft& draft) {
   const Table table = MakeTable(random, random.In(3, 4));
   const bool revenue = random.Coin();
   draft.question = table.text + Say(random,
-                                    {"\nWhat is the total of the {0}?", "\nAdd up the {0}.", "\nWhat is the sum of all {0}?",
-                                     "\nWhat {1} the {0} of all rows together?"},
+                                    {"\nWhat is the total of the {0}?", "\nAdd up the {0}.",
+                                     "\nWhat is the sum of all {0}?", "\nWhat {1} the {0} of all rows together?"},
                                     revenue ? "revenue" : "costs", revenue ? "is" : "are");
   Trace trace(draft.thinking);
   std::vector<int64_t> values;
@@ -93,14 +93,13 @@ void Difference(Random& random, Draft& draft) {
   const Row* low = &table.rows[static_cast<size_t>((first + random.In(1, count - 1)) % count)];
   const auto value = [&](const Row* row) { return revenue ? row->revenue : row->costs; };
   if (value(high) < value(low)) std::swap(high, low);
-  draft.question =
-      table.text + Say(random,
-                       {"\nHow much higher {3} the {2} of {0} than of {1}?",
-                        "\nWhat is the difference in {2} between {0} and {1}?",
-                        "\nBy how much {4} the {2} of {0} exceed {5} of {1}?",
-                        "\nCompare {0} with {1}: how much higher {3} the {2}?"},
-                       high->name, low->name, revenue ? "revenue" : "costs", revenue ? "is" : "are",
-                       revenue ? "does" : "do", revenue ? "that" : "those");
+  draft.question = table.text + Say(random,
+                                    {"\nHow much higher {3} the {2} of {0} than of {1}?",
+                                     "\nWhat is the difference in {2} between {0} and {1}?",
+                                     "\nBy how much {4} the {2} of {0} exceed {5} of {1}?",
+                                     "\nCompare {0} with {1}: how much higher {3} the {2}?"},
+                                    high->name, low->name, revenue ? "revenue" : "costs", revenue ? "is" : "are",
+                                    revenue ? "does" : "do", revenue ? "that" : "those");
   Trace trace(draft.thinking);
   trace.Line("rows {} {} {} {}", high->name, value(high), low->name, value(low));
   draft.answer = std::to_string(trace.Subtract(value(high), value(low)));
@@ -109,11 +108,11 @@ void Difference(Random& random, Draft& draft) {
 void LargestRow(Random& random, Draft& draft) {
   const Table table = MakeTable(random, random.In(3, 5));
   const bool revenue = random.Coin(), largest = random.Below(3) != 0;
-  draft.question = table.text + Say(random,
-                                    {"\nWhich row has the {0} {1}?", "\nWhere {2} the {1} {0}?",
-                                     "\nWhich one has the {0} {1}?", "\nFind the row with the {0} {1}."},
-                                    largest ? "highest" : "lowest", revenue ? "revenue" : "costs",
-                                    revenue ? "is" : "are");
+  draft.question =
+      table.text + Say(random,
+                       {"\nWhich row has the {0} {1}?", "\nWhere {2} the {1} {0}?", "\nWhich one has the {0} {1}?",
+                        "\nFind the row with the {0} {1}."},
+                       largest ? "highest" : "lowest", revenue ? "revenue" : "costs", revenue ? "is" : "are");
   Trace trace(draft.thinking);
   std::vector<std::string> values, shown;
   for (const Row& row : table.rows) {
@@ -139,12 +138,12 @@ void ConditionTotal(Random& random, Draft& draft) {
   }
   if (chosen == 0 || (chosen == 3 && random.Below(3) != 0)) return ConditionTotal(random, draft);
   draft.question =
-      table.text + Say(random,
-                       {"\nWhat is the total {2} of the rows whose {0} {3} {1} {4}?",
-                        "\nAdd up the {2} where {0} {3} {1} {4}.",
-                        "\nCount only rows with {0} {1} {4}. What is the sum of their {2}?"},
-                       on_revenue ? "revenue" : "costs", above ? "above" : "below", sum_revenue ? "revenue" : "costs",
-                       on_revenue ? "is" : "are", limit);
+      table.text +
+      Say(random,
+          {"\nWhat {5} the total {2} of the rows whose {0} {3} {1} {4}?", "\nAdd up the {2} where {0} {3} {1} {4}.",
+           "\nCount only rows with {0} {1} {4}. What is the sum of their {2}?"},
+          on_revenue ? "revenue" : "costs", above ? "above" : "below", sum_revenue ? "revenue" : "costs",
+          on_revenue ? "is" : "are", limit, sum_revenue ? "is" : "are");
   Trace trace(draft.thinking);
   std::vector<int64_t> values;
   for (const Row& row : table.rows) {

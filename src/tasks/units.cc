@@ -54,23 +54,24 @@ int64_t SmallPart(Random& random, int64_t ratio) {
 void ToSmallUnit(Random& random, Draft& draft) {
   const UnitPair& unit = random.Pick(kPairs);
   const int64_t large = random.In(1, unit.ratio == 60 ? 12 : 30), small = SmallPart(random, unit.ratio);
-  draft.question = Say(random,
-                       {"How many {2} are {0} {3} {1} {2}?", "Convert {0} {3} {1} {2} to {2}.",
-                        "Write {0} {3} and {1} {2} in {2}.", "{4} needs {0} {3} {1} {2}. How many {2} is that?",
-                        "What is {0} {3} {1} {2} in {2}?"},
-                       large, small, unit.small, unit.large, random.Pick(Names()));
+  draft.question =
+      Say(random,
+          {"How many {2} are {0} {3} {1} {2}?", "Convert {0} {3} {1} {2} to {2}.", "Write {0} {3} and {1} {2} in {2}.",
+           "{4} needs {0} {3} {1} {2}. How many {2} is that?", "What is {0} {3} {1} {2} in {2}?"},
+          large, small, unit.small, unit.large, random.Pick(Names()));
   Trace trace(draft.thinking);
   draft.answer = fmt::format("{} {}", trace.Add(ToSmall(trace, large, unit.ratio), small), unit.small);
 }
 
 void ToMixed(Random& random, Draft& draft) {
   const UnitPair& unit = random.Pick(kPairs);
-  const int64_t amount = random.In(1, unit.ratio == 60 ? 7 : 30) * unit.ratio + SmallPart(random, unit.ratio);
-  draft.question = Say(random,
-                       {"How many {2} and {1} are {0} {1}?", "Convert {0} {1} to {2} and {1}.",
-                        "Write {0} {1} in {2} and {1}.", "{3} needs {0} {1}. How much is that in {2} and {1}?",
-                        "What is {0} {1} in {2} and {1}?"},
-                       amount, unit.small, unit.large, random.Pick(Names()));
+  const int64_t large = random.In(1, unit.ratio == 60 ? 7 : 30);
+  const int64_t amount = large * unit.ratio + SmallPart(random, unit.ratio);
+  draft.question =
+      Say(random,
+          {"How many {2} and {1} are {0} {1}?", "Convert {0} {1} to {2} and {1}.", "Write {0} {1} in {2} and {1}.",
+           "{3} needs {0} {1}. How much is that in {2} and {1}?", "What is {0} {1} in {2} and {1}?"},
+          amount, unit.small, unit.large, random.Pick(Names()));
   Trace trace(draft.thinking);
   const Mixed mixed = FromSmall(trace, amount, unit.ratio);
   draft.answer = fmt::format("{} {} {} {}", mixed.large, unit.large, mixed.small, unit.small);
@@ -78,7 +79,8 @@ void ToMixed(Random& random, Draft& draft) {
 
 void Sum(Random& random, Draft& draft) {
   const UnitPair& unit = random.Pick(kPairs);
-  const Mixed a = {random.In(1, 9), SmallPart(random, unit.ratio)}, b = {random.In(1, 9), SmallPart(random, unit.ratio)};
+  const Mixed a = {random.In(1, 9), SmallPart(random, unit.ratio)},
+              b = {random.In(1, 9), SmallPart(random, unit.ratio)};
   const std::string first = fmt::format("{} {} {} {}", a.large, unit.large, a.small, unit.small);
   const std::string second = fmt::format("{} {} {} {}", b.large, unit.large, b.small, unit.small);
   draft.question = Say(random,
@@ -113,7 +115,7 @@ void Pieces(Random& random, Draft& draft) {
   draft.question = Say(random,
                        {"How much are {0} times {1} {2} in {3} and {2}?", "What is {0} * {1} {2}, in {3} and {2}?",
                         "{4} needs {1} {2} a day. How much is that in {0} days, in {3} and {2}?",
-                        "One piece has {1} {2}. How much do {0} pieces have, in {3} and {2}?"},
+                        "Each of {0} parts is {1} {2}. How much is that in all, in {3} and {2}?"},
                        count, size, unit.small, unit.large, random.Pick(Names()));
   Trace trace(draft.thinking);
   const Mixed mixed = FromSmall(trace, trace.Multiply(size, count), unit.ratio);
