@@ -24,16 +24,18 @@ if(TORCH_FOUND)
   if(trainer_sources)
     set(FATHOM_TRAINER_BUILT ON)
     add_library(fathom_trainer STATIC ${trainer_sources})
+    # Training has no bit-exact twin to agree with, so its loops may fuse multiply and add, and reorder marked sums.
+    set_source_files_properties(${CMAKE_SOURCE_DIR}/src/train/torch/cpu_kernels.cc PROPERTIES COMPILE_OPTIONS
+                                "-O3;-ffp-contract=fast;-fopenmp-simd")
     target_link_libraries(fathom_trainer PUBLIC fathom_train fathom_engine ${TORCH_LIBRARIES})
     target_include_directories(fathom_trainer SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
     # libtorch's headers are not written for our warnings.
     target_compile_options(fathom_trainer PUBLIC -Wno-unused-parameter -Wno-deprecated-declarations -Wno-sign-compare
                            -Wno-extra -Wno-redundant-move -Wno-deprecated-enum-enum-conversion)
-    if(EXISTS ${CMAKE_SOURCE_DIR}/src/train/torch/fathom_train_main.cc)
-      add_executable(fathom-train src/train/torch/fathom_train_main.cc)
-      target_link_libraries(fathom-train PRIVATE fathom_trainer)
-      set_target_properties(fathom-train PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
-    endif()
+    # Its command line stands in cli/, above every room; the files that need libtorch's half are compiled here.
+    add_executable(fathom-train src/cli/main/fathom_train_main.cc src/cli/main/train_progress.cc)
+    target_link_libraries(fathom-train PRIVATE fathom_cli fathom_trainer ${CMAKE_DL_LIBS})
+    set_target_properties(fathom-train PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
     if(FATHOM_TESTS AND trainer_tests)
       add_executable(trainer_test ${trainer_tests})
       target_link_libraries(trainer_test PRIVATE fathom_trainer GTest::gmock GTest::gtest_main)

@@ -183,6 +183,7 @@ class RecipeReader {
     optimizer.Read("beta2", out.beta2, 0, 0.999999);
     optimizer.Read("epsilon", out.epsilon, 1e-30, 1);
     optimizer.Read("momentum", out.momentum, 0, 0.999999);
+    optimizer.Read("newton_schulz_steps", out.newton_schulz_steps, 1, 100);
     optimizer.Read("weight_decay", out.weight_decay, 0, 100);
     optimizer.Read("clip_norm", out.clip_norm, 0, 1e9);
     optimizer.RefuseUnknown();

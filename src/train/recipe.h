@@ -54,10 +54,11 @@ struct Schedule {
 struct OptimizerSpec {
   // Muon for hidden matrices and AdamW for the rest (embeddings, head, norms, gates), or AdamW for all.
   bool muon = true;
-  double learning_rate = 2e-2;       // Muon's peak; update RMS is matched to AdamW's by `muon_update_rms`
+  double learning_rate = 5e-3;       // Muon's peak; its updates are scaled to AdamW's size
   double adam_learning_rate = 3e-3;  // AdamW's peak
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
   double momentum = 0.95;
+  int newton_schulz_steps = 10;      // of Muon; 10 as V4, 5 where time matters more
   double weight_decay = 0.1;
   double clip_norm = 1.0;            // of the global gradient norm; 0: none
 };
