@@ -26,7 +26,7 @@ void PrintLists() {
   }
   std::printf("  %-22s %s\n", "PATH", "a config.json or the directory that holds one");
   std::printf("\nTypes (--type):\n");
-  for (const auto& recipe : SynthRecipes()) {
+  for (const auto& recipe : QuantRecipes()) {
     std::printf("  %-22.*s %.*s\n", static_cast<int>(recipe.name.size()), recipe.name.data(),
                 static_cast<int>(recipe.description.size()), recipe.description.data());
   }
@@ -49,7 +49,7 @@ Status RunSynth(const SynthCommandOptions& command) {
   if (options.config.empty()) {
     return Fail(ErrorCode::kInvalidArgument, "which configuration? Give --config NAME\n'fathom synth --list' shows them.");
   }
-  options.layout = command.layout == "legacy" ? SynthLayout::kLegacy : SynthLayout::kMainline;
+  options.layout = command.layout == "legacy" ? GgufLayout::kLegacy : GgufLayout::kMainline;
   if (command.plan) {
     FATHOM_TRY(const SynthSummary summary, PlanSynth(options));
     PrintPlan(summary);

@@ -1,11 +1,8 @@
 #include "engine/synth.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <future>
 
-#include "base/aligned_buffer.h"
-#include "base/thread_pool.h"
+#include "engine/gguf_producer.h"
 #include "engine/synth_configs.h"
 #include "engine/synth_metadata.h"
 #include "engine/synth_tokenizer.h"
@@ -18,123 +15,28 @@
 namespace fathom {
 namespace {
 
-constexpr int64_t kBatchBytes = int64_t{32} << 20;  // made in memory while the one before is written
-constexpr int64_t kPieceBytes = int64_t{256} << 10;  // handed to a thread at a time
-
-// Rows of one tensor, to be made at one place of a batch.
-struct Piece {
-  const SynthTensor* tensor;
-  const SynthFiller* filler;
-  int64_t row, rows;
-  int64_t offset;  // in the batch, bytes
-};
-
-// Two buffers: one is filled by the pool while the other one is written.
-class Producer {
- public:
-  Producer(const SynthOptions& options, std::vector<SynthTensor> tensors, GgufWriter& writer)
-      : options_(options), tensors_(std::move(tensors)), writer_(writer), pool_(options.threads) {}
-
-  Status Run() {
-    int64_t longest_row = 0;
-    for (const auto& tensor : tensors_) {
-      total_ += tensor.bytes();
-      longest_row = std::max(longest_row, tensor.bytes() / tensor.rows());
-      fillers_.emplace_back(tensor.dtype, tensor.mean, tensor.std, SynthTensorKey(options_.seed, tensor.name));
-    }
-    const size_t capacity = static_cast<size_t>(std::max(kBatchBytes, longest_row));
-    for (auto& buffer : buffers_) {
-      FATHOM_TRY(buffer, AlignedBuffer::Allocate(capacity));
-    }
-    const Status status = Batches(static_cast<int64_t>(capacity));
-    // The last write must be over before the buffers go.
-    const Status written = Wait();
-    return status ? written : status;
+// The tensors as ProduceTensors wants them; `tensors` must outlive the result.
+std::vector<ProducedTensor> Producible(const std::vector<SynthTensor>& tensors, uint64_t seed) {
+  std::vector<ProducedTensor> out;
+  for (const SynthTensor& tensor : tensors) {
+    const SynthFiller filler(tensor.dtype, tensor.mean, tensor.std, SynthTensorKey(seed, tensor.name));
+    const int64_t row_bytes = tensor.bytes() / tensor.rows();
+    out.push_back({.rows = tensor.rows(), .row_bytes = row_bytes,
+                   .fill = [&tensor, filler, row_bytes](int64_t row, int64_t count, std::byte* out) {
+                     for (int64_t r = 0; r < count; ++r) {
+                       if (tensor.values.empty()) {
+                         filler.FillRow(row + r, tensor.cols(), out + r * row_bytes);
+                       } else {
+                         std::copy_n(reinterpret_cast<const std::byte*>(tensor.values.data()), row_bytes,
+                                     out + r * row_bytes);
+                       }
+                     }
+                   }});
   }
-
- private:
-  Status Batches(int64_t capacity) {
-    for (int which = 0; !AtEnd(); which ^= 1) {
-      AlignedBuffer& buffer = buffers_[which];
-      const int64_t bytes = Plan(capacity);
-      Fill(buffer.data());
-      FATHOM_CHECK_OK(Wait());
-      writing_ = std::async(std::launch::async, [this, &buffer, bytes] {
-        return writer_.Append({buffer.data(), static_cast<size_t>(bytes)});
-      });
-      done_ += bytes;
-      if (options_.progress && !options_.progress(done_, total_)) return Fail(ErrorCode::kCancelled, "interrupted");
-    }
-    return {};
-  }
-
-  Status Wait() { return writing_.valid() ? writing_.get() : Status{}; }
-  bool AtEnd() const { return tensor_ == tensors_.size(); }
-
-  // Takes whole rows, in order, until the batch is full.
-  int64_t Plan(int64_t capacity) {
-    pieces_.clear();
-    int64_t offset = 0;
-    while (!AtEnd()) {
-      const SynthTensor& tensor = tensors_[tensor_];
-      const int64_t row_bytes = tensor.bytes() / tensor.rows();
-      const int64_t rows = std::min({tensor.rows() - row_, (capacity - offset) / row_bytes,
-                                     std::max<int64_t>(1, kPieceBytes / row_bytes)});
-      if (rows == 0) break;
-      pieces_.push_back({&tensor, &fillers_[tensor_], row_, rows, offset});
-      offset += rows * row_bytes;
-      row_ += rows;
-      if (row_ == tensor.rows()) {
-        ++tensor_;
-        row_ = 0;
-      }
-    }
-    return offset;
-  }
-
-  void Fill(std::byte* out) {
-    pool_.ParallelFor(static_cast<int64_t>(pieces_.size()), 1, [&](int64_t i, int) {
-      const Piece& piece = pieces_[i];
-      const int64_t cols = piece.tensor->cols(), row_bytes = piece.tensor->bytes() / piece.tensor->rows();
-      for (int64_t r = 0; r < piece.rows; ++r) {
-        std::byte* row = out + piece.offset + r * row_bytes;
-        if (piece.tensor->values.empty()) {
-          piece.filler->FillRow(piece.row + r, cols, row);
-        } else {
-          std::copy_n(reinterpret_cast<const std::byte*>(piece.tensor->values.data()), row_bytes, row);
-        }
-      }
-    });
-  }
-
-  const SynthOptions& options_;
-  const std::vector<SynthTensor> tensors_;
-  std::vector<SynthFiller> fillers_;
-  GgufWriter& writer_;
-  ThreadPool pool_;
-  AlignedBuffer buffers_[2];
-  std::vector<Piece> pieces_;
-  std::future<Status> writing_;
-  size_t tensor_ = 0;
-  int64_t row_ = 0, done_ = 0, total_ = 0;
-};
-
-Status CheckDisk(const SynthOptions& options, int64_t bytes) {
-  std::error_code error;
-  const auto space = std::filesystem::space(DirectoryOf(options.output), error);
-  if (error) return {};  // the writer will say what is wrong with the path
-  const auto available = static_cast<int64_t>(std::min<uintmax_t>(space.available, INT64_MAX));
-  if (bytes > available - options.reserve_bytes) {
-    return Fail(ErrorCode::kResource,
-                "{}: {:.1f} GB are needed but {:.1f} GB are free ({:.1f} GB are kept)\n"
-                "Try a smaller type or fewer layers (--layers).",
-                options.output, static_cast<double>(bytes) / 1e9, static_cast<double>(available) / 1e9,
-                static_cast<double>(options.reserve_bytes) / 1e9);
-  }
-  return {};
+  return out;
 }
 
-SynthSummary Summarise(const ModelConfig& config, const SynthRecipe& recipe, const std::vector<SynthTensor>& tensors) {
+SynthSummary Summarise(const ModelConfig& config, const QuantRecipe& recipe, const std::vector<SynthTensor>& tensors) {
   SynthSummary summary{.config = config, .type = std::string(recipe.pure ? "pure-" : "") + std::string(recipe.name),
                        .tensors = static_cast<int64_t>(tensors.size()), .parameters = CountParameters(config)};
   for (const auto& tensor : tensors) summary.tensor_bytes += tensor.bytes();
@@ -201,7 +103,7 @@ Result<ModelConfig> ResolveSynthConfig(const SynthOptions& options) {
 
 Result<SynthSummary> PlanSynth(const SynthOptions& options) {
   FATHOM_TRY(const ModelConfig config, ResolveSynthConfig(options));
-  FATHOM_TRY(const SynthRecipe recipe, FindSynthRecipe(options.type));
+  FATHOM_TRY(const QuantRecipe recipe, FindQuantRecipe(options.type));
   return Summarise(config, recipe, ListSynthTensors(config, recipe, options.layout));
 }
 
@@ -209,9 +111,9 @@ Result<SynthSummary> WriteSynth(const SynthOptions& options) { return WriteSynth
 
 Result<SynthSummary> WriteSynth(const SynthOptions& options, Env& env) {
   FATHOM_TRY(const ModelConfig config, ResolveSynthConfig(options));
-  FATHOM_TRY(const SynthRecipe recipe, FindSynthRecipe(options.type));
+  FATHOM_TRY(const QuantRecipe recipe, FindQuantRecipe(options.type));
   FATHOM_TRY(auto tokenizer, MakeSynthTokenizer(config));
-  auto tensors = ListSynthTensors(config, recipe, options.layout);
+  const auto tensors = ListSynthTensors(config, recipe, options.layout);
   SynthSummary summary = Summarise(config, recipe, tensors);
   if (!options.overwrite && env.Exists(options.output) && !MayReplace(env, options.output)) {
     return Fail(ErrorCode::kInvalidArgument, "{}: exists, and is not a synthetic model\nUse --force to replace it.",
@@ -223,10 +125,12 @@ Result<SynthSummary> WriteSynth(const SynthOptions& options, Env& env) {
   AddSynthTokenizer(std::move(tokenizer), *writer);
   for (const auto& tensor : tensors) writer->DeclareTensor(tensor.name, tensor.dtype, tensor.shape);
   // Tensors and at most 32 bytes of padding each, and the header (mostly the vocabulary).
-  FATHOM_CHECK_OK(CheckDisk(options, summary.tensor_bytes + 32 * summary.tensors + 80 * int64_t{config.vocab_size}));
+  FATHOM_CHECK_OK(CheckDiskSpace(options.output,
+                                 summary.tensor_bytes + 32 * summary.tensors + 80 * int64_t{config.vocab_size},
+                                 options.reserve_bytes, "Try a smaller type or fewer layers (--layers)."));
   FATHOM_CHECK_OK(writer->WriteHeader());
   summary.file_bytes = writer->file_bytes();
-  FATHOM_CHECK_OK(Producer(options, std::move(tensors), *writer).Run());
+  FATHOM_CHECK_OK(ProduceTensors(Producible(tensors, options.seed), options.threads, options.progress, *writer));
   FATHOM_CHECK_OK(writer->Finish());
   return summary;
 }

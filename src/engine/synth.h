@@ -22,14 +22,14 @@ class Env;
 
 struct SynthOptions {
   std::string config;                // name in SynthConfigs(), or path of a config.json or its directory
-  std::string type = "q4_k_m";       // name in SynthRecipes()
+  std::string type = "q4_k_m";       // name in QuantRecipes()
   std::string output;                // path of the GGUF
   uint64_t seed = 1;
   int32_t layers = 0;                // 0: as the configuration says; else "the same widths, so many layers"
   int32_t vocab_size = 0;            // 0: as the configuration says
   int32_t q_lora_rank = -1;          // -1: as the configuration says; 0: queries by one matrix. (ik_llama.cpp loads
                                      // models without q_lora only when they have 26 or 27 layers.)
-  SynthLayout layout = SynthLayout::kMainline;
+  GgufLayout layout = GgufLayout::kMainline;
   int threads = 0;                   // 0: one per available core
   int64_t reserve_bytes = int64_t{1} << 30;  // disk space that must stay free
   bool overwrite = false;            // replace any existing output; else only an empty file or one of synth's own

@@ -1,109 +1,22 @@
 #include "engine/synth_metadata.h"
 
+#include "engine/gguf_metadata.h"
+
 namespace fathom {
 namespace {
 
 constexpr std::string_view kWrittenBy = "written by fathom synth";
 
-// Adds `ARCH.suffix` keys with the types that the converter uses: u32, f32, bool, string.
-class Keys {
- public:
-  Keys(GgufWriter& writer, std::string_view arch) : writer_(writer), arch_(arch) {}
-  void Int(std::string_view suffix, int32_t value) { Add(suffix, static_cast<uint32_t>(value)); }
-  void Float(std::string_view suffix, float value) { Add(suffix, value); }
-  void Bool(std::string_view suffix, bool value) { Add(suffix, value); }
-  void Text(std::string_view suffix, std::string value) { Add(suffix, std::move(value)); }
-
- private:
-  void Add(std::string_view suffix, GgufMetadataValue value) {
-    writer_.AddMetadata(fmt::format("{}.{}", arch_, suffix), std::move(value));
-  }
-  GgufWriter& writer_;
-  std::string_view arch_;
-};
-
-void AddRope(const ModelConfig& config, Keys& keys) {
-  const RopeConfig& rope = config.rope;
-  keys.Int("rope.dimension_count", rope.dim);
-  keys.Float("rope.freq_base", rope.theta);
-  if (rope.scaling == RopeScaling::kLinear) {
-    keys.Text("rope.scaling.type", "linear");
-    keys.Float("rope.scaling.factor", rope.factor);
-  }
-  if (rope.scaling != RopeScaling::kYarn) return;  // Llama 3's scaling is the tensor rope_freqs.weight
-  keys.Text("rope.scaling.type", "yarn");
-  keys.Float("rope.scaling.factor", rope.factor);
-  keys.Int("rope.scaling.original_context_length", rope.original_max_position_embeddings);
-  keys.Float("rope.scaling.yarn_beta_fast", rope.beta_fast);
-  keys.Float("rope.scaling.yarn_beta_slow", rope.beta_slow);
-  // Times 0.1: a convention of this architecture's files (llama.cpp pull request 17945).
-  if (config.is_mla() && rope.mscale_all_dim > 0)
-    keys.Float("rope.scaling.yarn_log_multiplier", 0.1f * rope.mscale_all_dim);
-}
-
-void AddMla(const ModelConfig& config, SynthLayout layout, Keys& keys) {
-  const MlaConfig& mla = config.mla;
-  // Both runtimes take a model to be without q_lora only when it has 26 or 27 layers; otherwise they want the key.
-  if (mla.q_lora_rank > 0 || (config.num_hidden_layers != 26 && config.num_hidden_layers != 27))
-    keys.Int("attention.q_lora_rank", mla.q_lora_rank);
-  keys.Int("attention.kv_lora_rank", mla.kv_lora_rank);
-  if (layout == SynthLayout::kMainline) {
-    keys.Int("attention.head_count_kv", 1);
-    keys.Int("attention.key_length", mla.latent_dim());
-    keys.Int("attention.value_length", mla.kv_lora_rank);
-    keys.Int("attention.key_length_mla", mla.qk_head_dim());
-    keys.Int("attention.value_length_mla", mla.v_head_dim);
-  } else {
-    keys.Int("attention.head_count_kv", config.num_attention_heads);
-    keys.Int("attention.key_length", mla.qk_head_dim());
-    keys.Int("attention.value_length", mla.v_head_dim);
-  }
-}
-
-void AddMoe(const ModelConfig& config, Keys& keys) {
-  const MoeConfig& moe = config.moe;
-  keys.Int("leading_dense_block_count", moe.n_routed_experts > 0 ? moe.first_k_dense_replace : config.num_hidden_layers);
-  keys.Int("expert_feed_forward_length",
-           moe.moe_intermediate_size > 0 ? moe.moe_intermediate_size : config.intermediate_size);
-  keys.Int("expert_shared_count", moe.n_shared_experts);
-  keys.Float("expert_weights_scale", moe.routed_scaling_factor);
-  if (moe.n_routed_experts == 0) return;
-  keys.Int("expert_count", moe.n_routed_experts);
-  keys.Int("expert_used_count", moe.num_experts_per_tok);
-  keys.Int("expert_group_count", moe.n_group);
-  keys.Int("expert_group_used_count", moe.topk_group);
-  keys.Int("expert_gating_func", moe.scoring_func == GatingFunction::kSigmoid ? 2 : 1);
-  if (moe.norm_topk_prob) keys.Bool("expert_weights_norm", true);
-}
-
 }  // namespace
 
-void AddSynthMetadata(const ModelConfig& config, const SynthRecipe& recipe, SynthLayout layout, uint64_t seed,
+void AddSynthMetadata(const ModelConfig& config, const QuantRecipe& recipe, GgufLayout layout, uint64_t seed,
                       GgufWriter& writer) {
   writer.AddMetadata("general.architecture", config.architecture);
   writer.AddMetadata("general.type", "model");
   writer.AddMetadata("general.name", config.name);
   writer.AddMetadata("general.description",
                      fmt::format("random weights, seed {}, {}; untrained", seed, kWrittenBy));
-  writer.AddMetadata("general.file_type", static_cast<uint32_t>(recipe.file_type));
-  writer.AddMetadata("general.quantization_version", uint32_t{2});
-  Keys keys(writer, config.architecture);
-  keys.Int("block_count", config.num_hidden_layers);
-  keys.Int("context_length", config.max_position_embeddings);
-  keys.Int("embedding_length", config.hidden_size);
-  keys.Int("feed_forward_length", config.intermediate_size);
-  keys.Int("attention.head_count", config.num_attention_heads);
-  keys.Float("attention.layer_norm_rms_epsilon", config.rms_norm_eps);
-  keys.Int("vocab_size", config.vocab_size);
-  AddRope(config, keys);
-  if (config.is_mla()) {
-    AddMla(config, layout, keys);
-    AddMoe(config, keys);
-  } else {
-    keys.Int("attention.head_count_kv", config.num_key_value_heads);
-    keys.Int("attention.key_length", config.head_dim);
-    keys.Int("attention.value_length", config.head_dim);
-  }
+  AddModelMetadata(config, config.architecture, recipe.file_type, layout, /*mtp=*/false, writer);
 }
 
 bool IsSynthDescription(std::string_view description) { return description.find(kWrittenBy) != std::string_view::npos; }

@@ -2,7 +2,7 @@
 // 2026-10; docs/formats/gguf.md), tokenizer included. Pure functions.
 #pragma once
 
-#include "engine/synth_recipe.h"
+#include "engine/quant_recipe.h"
 #include "engine/synth_tensors.h"
 #include "engine/synth_tokenizer.h"
 #include "format/gguf_writer.h"
@@ -10,7 +10,7 @@
 
 namespace fathom {
 
-void AddSynthMetadata(const ModelConfig& config, const SynthRecipe& recipe, SynthLayout layout, uint64_t seed,
+void AddSynthMetadata(const ModelConfig& config, const QuantRecipe& recipe, GgufLayout layout, uint64_t seed,
                       GgufWriter& writer);
 /// Whether a GGUF's general.description says that synth wrote it.
 bool IsSynthDescription(std::string_view description);

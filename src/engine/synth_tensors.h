@@ -10,15 +10,11 @@
 #include <vector>
 
 #include "base/result.h"
-#include "engine/synth_recipe.h"
+#include "engine/gguf_layout.h"
+#include "engine/quant_recipe.h"
 #include "format/model_config.h"
 
 namespace fathom {
-
-enum class SynthLayout {
-  kMainline,  // attn_k_b and attn_v_b, as llama.cpp writes today
-  kLegacy,    // one attn_kv_b, as files of early 2025 and ik_llama.cpp's have
-};
 
 struct SynthTensor {
   std::string name;
@@ -38,9 +34,6 @@ struct SynthTensor {
 };
 
 /// REQUIRES: ValidateConfig passed.
-std::vector<SynthTensor> ListSynthTensors(const ModelConfig& config, const SynthRecipe& recipe, SynthLayout layout);
-
-/// Divisors of the rotary frequencies for Llama 3's scaling (rope_freqs.weight), rope.dim / 2 values.
-std::vector<float> Llama3FrequencyFactors(const RopeConfig& rope);
+std::vector<SynthTensor> ListSynthTensors(const ModelConfig& config, const QuantRecipe& recipe, GgufLayout layout);
 
 }  // namespace fathom

@@ -112,8 +112,8 @@ TEST_F(SynthTest, EveryConfigurationIsReadBackAsItWas) {
 }
 
 TEST_F(SynthTest, EveryTypeIsReadBackInBothLayouts) {
-  for (const auto& recipe : SynthRecipes()) {
-    for (const auto layout : {SynthLayout::kMainline, SynthLayout::kLegacy}) {
+  for (const auto& recipe : QuantRecipes()) {
+    for (const auto layout : {GgufLayout::kMainline, GgufLayout::kLegacy}) {
       auto options = Options(std::string(recipe.name));
       options.layout = layout;
       options.overwrite = true;

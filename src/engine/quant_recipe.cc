@@ -1,4 +1,4 @@
-#include "engine/synth_recipe.h"
+#include "engine/quant_recipe.h"
 
 #include <algorithm>
 #include <cctype>
@@ -13,7 +13,7 @@ enum FileType : int32_t {
   kIQ4NL = 25, kIQ4XS = 30, kMxfp4Moe = 38,
 };
 
-constexpr SynthRecipe kRecipes[] = {
+constexpr QuantRecipe kRecipes[] = {
     {"f32", DType::kF32, 0, "32-bit floats"},
     {"f16", DType::kF16, 1, "16-bit floats"},
     {"bf16", DType::kBF16, 32, "brain floats"},
@@ -44,7 +44,7 @@ std::string Lower(std::string_view text) {
   return out;
 }
 
-const SynthRecipe* Lookup(std::string_view name) {
+const QuantRecipe* Lookup(std::string_view name) {
   for (const auto& recipe : kRecipes)
     if (recipe.name == name) return &recipe;
   return nullptr;
@@ -71,12 +71,12 @@ DType Fallback(DType type, int64_t ne0) {
   return ne0 % TraitsOf(other).block_size == 0 ? other : DType::kF16;
 }
 
-DType OutputType(const SynthRecipe& recipe, int64_t ne0) {
+DType OutputType(const QuantRecipe& recipe, int64_t ne0) {
   if (recipe.file_type == kMxfp4Moe || ne0 % TraitsOf(recipe.type).block_size != 0) return DType::kQ8_0;
   return recipe.type == DType::kQ8_0 ? DType::kQ8_0 : DType::kQ6_K;
 }
 
-DType AttentionValueType(const SynthRecipe& recipe, const ModelConfig& config, int layer) {
+DType AttentionValueType(const QuantRecipe& recipe, const ModelConfig& config, int layer) {
   const int layers = config.num_hidden_layers;
   const int gqa = config.num_key_value_heads > 0 && !config.is_mla()
                       ? config.num_attention_heads / config.num_key_value_heads : 1;
@@ -97,7 +97,7 @@ DType AttentionValueType(const SynthRecipe& recipe, const ModelConfig& config, i
   return type;
 }
 
-DType DownType(const SynthRecipe& recipe, int layer, int layers) {
+DType DownType(const QuantRecipe& recipe, int layer, int layers) {
   switch (recipe.file_type) {
     case kQ2K: return DType::kQ3_K;
     case kQ3KM: return layer < layers / 16 ? DType::kQ5_K : DType::kQ4_K;
@@ -111,7 +111,7 @@ DType DownType(const SynthRecipe& recipe, int layer, int layers) {
   }
 }
 
-DType AttentionOutputType(const SynthRecipe& recipe) {
+DType AttentionOutputType(const QuantRecipe& recipe) {
   switch (recipe.file_type) {
     case kQ2K: return DType::kQ3_K;
     case kQ3KM: return DType::kQ4_K;
@@ -120,7 +120,7 @@ DType AttentionOutputType(const SynthRecipe& recipe) {
   }
 }
 
-DType MixtureType(const SynthRecipe& recipe, const ModelConfig& config, std::string_view name, int64_t ne0,
+DType MixtureType(const QuantRecipe& recipe, const ModelConfig& config, std::string_view name, int64_t ne0,
                   int dimensions, int layer) {
   if (name == "output.weight" || (name == "token_embd.weight" && config.tie_word_embeddings))
     return OutputType(recipe, ne0);
@@ -134,23 +134,23 @@ DType MixtureType(const SynthRecipe& recipe, const ModelConfig& config, std::str
 
 }  // namespace
 
-std::span<const SynthRecipe> SynthRecipes() { return kRecipes; }
+std::span<const QuantRecipe> QuantRecipes() { return kRecipes; }
 
-Result<SynthRecipe> FindSynthRecipe(std::string_view name) {
+Result<QuantRecipe> FindQuantRecipe(std::string_view name) {
   std::string key = Lower(name);
   if (key.starts_with("pure-")) {
     const auto type = ParseDType(key.substr(5));
     for (const auto& recipe : kRecipes)
-      if (type == recipe.type) return SynthRecipe{recipe.name, recipe.type, recipe.file_type, "one type", true};
+      if (type == recipe.type) return QuantRecipe{recipe.name, recipe.type, recipe.file_type, "one type", true};
   }
   if (key == "q3_k" || key == "q4_k" || key == "q5_k") key += "_m";
-  if (const SynthRecipe* recipe = Lookup(key)) return *recipe;
+  if (const QuantRecipe* recipe = Lookup(key)) return *recipe;
   std::string names;
   for (const auto& recipe : kRecipes) names += (names.empty() ? "" : ", ") + std::string(recipe.name);
   return Fail(ErrorCode::kInvalidArgument, "type '{}' is not known; there are {} and pure-TYPE", name, names);
 }
 
-DType SynthTensorType(const SynthRecipe& recipe, const ModelConfig& config, std::string_view name, int64_t ne0,
+DType QuantTensorType(const QuantRecipe& recipe, const ModelConfig& config, std::string_view name, int64_t ne0,
                       int dimensions, int layer) {
   if (dimensions < 2 || !name.ends_with("weight") || Contains(name, "_norm.weight") || Contains(name, "ffn_gate_inp"))
     return DType::kF32;

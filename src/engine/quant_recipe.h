@@ -16,7 +16,7 @@
 
 namespace fathom {
 
-struct SynthRecipe {
+struct QuantRecipe {
   std::string_view name;         // "q4_k_m"
   DType type = DType::kF32;      // of most tensors
   int32_t file_type = 0;         // general.file_type
@@ -26,12 +26,12 @@ struct SynthRecipe {
 
 /// Recipes by name, case-insensitive; short names ("q4_k") mean the medium mixture; "pure-q4_k" puts every matrix into
 /// that type. Errors: kInvalidArgument with the names there are.
-Result<SynthRecipe> FindSynthRecipe(std::string_view name);
-std::span<const SynthRecipe> SynthRecipes();
+Result<QuantRecipe> FindQuantRecipe(std::string_view name);
+std::span<const QuantRecipe> QuantRecipes();
 
 /// Type for a tensor. ne0: elements in a row; experts_3d: a stack of matrices; layer: -1 outside layers. Norms, biases
 /// and routers are F32; rows that do not fill blocks fall back as in llama.cpp.
-DType SynthTensorType(const SynthRecipe& recipe, const ModelConfig& config, std::string_view name, int64_t ne0,
+DType QuantTensorType(const QuantRecipe& recipe, const ModelConfig& config, std::string_view name, int64_t ne0,
                       int dimensions, int layer);
 
 }  // namespace fathom

@@ -1,4 +1,4 @@
-#include "engine/synth_recipe.h"
+#include "engine/quant_recipe.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,10 +13,10 @@ namespace fathom {
 namespace {
 
 std::map<std::string, SynthTensor> TensorsOf(std::string_view config, std::string_view type,
-                                             SynthLayout layout = SynthLayout::kMainline) {
+                                             GgufLayout layout = GgufLayout::kMainline) {
   std::map<std::string, SynthTensor> tensors;
   const auto model = FindSynthConfig(config).value();
-  for (auto& tensor : ListSynthTensors(model, FindSynthRecipe(type).value(), layout)) {
+  for (auto& tensor : ListSynthTensors(model, FindQuantRecipe(type).value(), layout)) {
     EXPECT_FALSE(tensors.contains(tensor.name)) << tensor.name;
     tensors.emplace(tensor.name, std::move(tensor));
   }
@@ -35,13 +35,13 @@ int64_t Elements(const std::map<std::string, SynthTensor>& tensors) {
   return elements;
 }
 
-TEST(SynthRecipe, Names) {
-  EXPECT_EQ(FindSynthRecipe("Q4_K_M")->name, "q4_k_m");
-  EXPECT_EQ(FindSynthRecipe("q4_k")->name, "q4_k_m");
-  EXPECT_EQ(FindSynthRecipe("q3_k")->name, "q3_k_m");
-  EXPECT_TRUE(FindSynthRecipe("pure-iq4_xs")->pure);
+TEST(QuantRecipe, Names) {
+  EXPECT_EQ(FindQuantRecipe("Q4_K_M")->name, "q4_k_m");
+  EXPECT_EQ(FindQuantRecipe("q4_k")->name, "q4_k_m");
+  EXPECT_EQ(FindQuantRecipe("q3_k")->name, "q3_k_m");
+  EXPECT_TRUE(FindQuantRecipe("pure-iq4_xs")->pure);
   for (const char* wrong : {"", "q4", "pure-", "pure-q9_9", "pure-f8_e4m3", "q4_k_m "}) {
-    const auto result = FindSynthRecipe(wrong);
+    const auto result = FindQuantRecipe(wrong);
     ASSERT_FALSE(result) << wrong;
     EXPECT_EQ(result.error().code, ErrorCode::kInvalidArgument);
     EXPECT_THAT(result.error().message, testing::HasSubstr("q4_k_m"));
@@ -49,7 +49,7 @@ TEST(SynthRecipe, Names) {
 }
 
 // DeepSeek-V2-Lite in Q4_K_M as llama.cpp's quantiser makes it: 10.37 GB (facts of the peers' measurements).
-TEST(SynthRecipe, V2LiteQ4KMIsTheFileThatPeersMeasured) {
+TEST(QuantRecipe, V2LiteQ4KMIsTheFileThatPeersMeasured) {
   const auto tensors = TensorsOf("deepseek-v2-lite", "q4_k_m");
   EXPECT_NEAR(static_cast<double>(Bytes(tensors)), 10.36e9, 0.01e9);
   const auto type = [&](const std::string& name) { return tensors.at(name).dtype; };
@@ -70,8 +70,8 @@ TEST(SynthRecipe, V2LiteQ4KMIsTheFileThatPeersMeasured) {
   EXPECT_EQ(type("blk.5.ffn_gate_exps.weight"), DType::kQ4_K);
 }
 
-TEST(SynthRecipe, LegacyKvbHasMoreBitsWhereQuantiserGivesThem) {
-  const auto tensors = TensorsOf("deepseek-v2-lite", "q4_k_m", SynthLayout::kLegacy);
+TEST(QuantRecipe, LegacyKvbHasMoreBitsWhereQuantiserGivesThem) {
+  const auto tensors = TensorsOf("deepseek-v2-lite", "q4_k_m", GgufLayout::kLegacy);
   EXPECT_EQ(tensors.at("blk.0.attn_kv_b.weight").dtype, DType::kQ6_K);
   EXPECT_EQ(tensors.at("blk.3.attn_kv_b.weight").dtype, DType::kQ4_K);
   EXPECT_EQ(tensors.at("blk.5.attn_kv_b.weight").dtype, DType::kQ6_K);
@@ -79,7 +79,7 @@ TEST(SynthRecipe, LegacyKvbHasMoreBitsWhereQuantiserGivesThem) {
   EXPECT_THAT(tensors.at("blk.0.attn_kv_b.weight").shape, testing::ElementsAre(16 * 256, 512));
 }
 
-TEST(SynthRecipe, OtherMixtures) {
+TEST(QuantRecipe, OtherMixtures) {
   const auto mx = TensorsOf("deepseek-v2-lite", "mxfp4");
   EXPECT_EQ(mx.at("blk.5.ffn_up_exps.weight").dtype, DType::kMXFP4);
   EXPECT_EQ(mx.at("blk.5.ffn_up_shexp.weight").dtype, DType::kQ8_0);
@@ -132,7 +132,7 @@ TEST(SynthConfigs, TensorsAddUpToTheParameterCount) {
     int64_t elements = Elements(TensorsOf(entry.name, "q8_0"));
     if (config.rope.scaling == RopeScaling::kLlama3) elements -= config.rope.dim / 2;  // not a weight
     EXPECT_EQ(elements, CountParameters(config).total) << entry.name;
-    EXPECT_EQ(Elements(TensorsOf(entry.name, "q8_0", SynthLayout::kLegacy)), Elements(TensorsOf(entry.name, "q8_0")));
+    EXPECT_EQ(Elements(TensorsOf(entry.name, "q8_0", GgufLayout::kLegacy)), Elements(TensorsOf(entry.name, "q8_0")));
   }
   EXPECT_EQ(FindSynthConfig("DeepSeek-V2-Lite")->num_hidden_layers, 27);
   const auto wrong = FindSynthConfig("gpt-5");
