@@ -54,5 +54,7 @@ struct NamedPreTokenizer {
 };
 /// Errors: kUnsupported for an unknown name; the message lists the known ones.
 Result<NamedPreTokenizer> PreTokenizerByName(std::string_view name);
+/// One name of each kind, the commonest where several mean the same.
+std::vector<std::string_view> PreTokenizerNames();
 
 }  // namespace fathom

@@ -96,6 +96,12 @@ const std::vector<Known>& KnownPreTokenizers() {
 
 }  // namespace
 
+std::vector<std::string_view> PreTokenizerNames() {
+  std::vector<std::string_view> names;
+  for (const Known& known : KnownPreTokenizers()) names.push_back(known.names.front());
+  return names;
+}
+
 Result<NamedPreTokenizer> PreTokenizerByName(std::string_view name) {
   if (name.empty()) name = "default";
   const Known* found = nullptr;

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "text/bpe_tokenizer.h"
+#include "text/tokenizer_json_internal.h"
 #include "text/tokenizer_json_reader.h"
 
 namespace fathom {
@@ -370,43 +371,83 @@ Status FindSpecialTokens(const TokenizerSpec& spec, const Json& document, const 
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const TokenizerSpec& spec) {
+namespace {
+
+// What both readers need first.
+struct Documents {
   TokenizerJsonReader reader;
-  Json::sax_parse(spec.tokenizer_json, &reader);
-  const auto named = [](std::unexpected<Error> error) {
-    const bool companion = error.error().message.starts_with("tokenizer_config.json: ") ||
-                           error.error().message.starts_with("generation_config.json: ");
-    return companion ? error : Prefix(error.error(), "tokenizer.json");
-  };
-  if (!reader.error.empty()) return named(Fail(ErrorCode::kCorrupt, "{}", reader.error));
-  if (!reader.document.is_object()) return named(Fail(ErrorCode::kCorrupt, "not a JSON object"));
-  FATHOM_TRY(const Json config, ParseCompanion(spec.tokenizer_config_json, "tokenizer_config.json"));
-  FATHOM_TRY(const Json generation, ParseCompanion(spec.generation_config_json, "generation_config.json"));
+  Json config, generation;
+};
 
-  const auto load = [&](BpeTokenizer::Parts& parts) -> Status {
-    const Json* model = Member(reader.document, "model");
-    if (model == nullptr || !model->is_object()) return Fail(ErrorCode::kCorrupt, "model: missing");
-    FATHOM_TRY(const std::string type, Text(*model, "type", "model", "BPE"));
-    if (type != "BPE") return Fail(ErrorCode::kUnsupported, "model.type: \"{}\" is not supported (only BPE)", type);
-    if (!reader.has_vocab || reader.ids.empty()) return Fail(ErrorCode::kCorrupt, "model.vocab: missing or empty");
-    if (!reader.has_merges) return Fail(ErrorCode::kCorrupt, "model.merges: missing");
-    if (const Json* node = Member(reader.document, "normalizer")) {
-      FATHOM_CHECK_OK(ReadNormalizer(*node, "normalizer", parts.normal_forms));
-    }
-    const Json* pre = Member(reader.document, "pre_tokenizer");
-    if (pre != nullptr) FATHOM_CHECK_OK(ReadPreTokenizer(*pre, "pre_tokenizer", parts.pre_tokenizer));
-    if (!parts.pre_tokenizer.byte_level()) {
-      return Fail(ErrorCode::kUnsupported, "pre_tokenizer: no ByteLevel step (fathom reads byte-level BPE)");
-    }
-    FATHOM_TRY(std::vector<Listed> added, ReadAddedTokens(reader.document, config));
-    FATHOM_CHECK_OK(FillVocabulary(reader, added, parts));
-    FATHOM_CHECK_OK(FindSpecialTokens(spec, reader.document, config, generation, parts));
-    return FillModel(reader, *model, parts);
-  };
+std::unexpected<Error> Named(std::unexpected<Error> error) {
+  const bool companion = error.error().message.starts_with("tokenizer_config.json: ") ||
+                         error.error().message.starts_with("generation_config.json: ");
+  return companion ? error : Prefix(error.error(), "tokenizer.json");
+}
+
+Result<Documents> ParseDocuments(const TokenizerSpec& spec) {
+  Documents out;
+  Json::sax_parse(spec.tokenizer_json, &out.reader);
+  if (!out.reader.error.empty()) return Fail(ErrorCode::kCorrupt, "{}", out.reader.error);
+  if (!out.reader.document.is_object()) return Fail(ErrorCode::kCorrupt, "not a JSON object");
+  FATHOM_TRY(out.config, ParseCompanion(spec.tokenizer_config_json, "tokenizer_config.json"));
+  FATHOM_TRY(out.generation, ParseCompanion(spec.generation_config_json, "generation_config.json"));
+  return out;
+}
+
+/// The model's object, checked as far as all of it depends on it, and the steps before it.
+Result<const Json*> ReadSteps(const TokenizerJsonReader& reader, std::vector<NormalForm>& forms, PreTokenizer& chain) {
+  const Json* model = Member(reader.document, "model");
+  if (model == nullptr || !model->is_object()) return Fail(ErrorCode::kCorrupt, "model: missing");
+  FATHOM_TRY(const std::string type, Text(*model, "type", "model", "BPE"));
+  if (type != "BPE") return Fail(ErrorCode::kUnsupported, "model.type: \"{}\" is not supported (only BPE)", type);
+  if (!reader.has_vocab || reader.ids.empty()) return Fail(ErrorCode::kCorrupt, "model.vocab: missing or empty");
+  if (!reader.has_merges) return Fail(ErrorCode::kCorrupt, "model.merges: missing");
+  if (const Json* node = Member(reader.document, "normalizer")) {
+    FATHOM_CHECK_OK(ReadNormalizer(*node, "normalizer", forms));
+  }
+  const Json* pre = Member(reader.document, "pre_tokenizer");
+  if (pre != nullptr) FATHOM_CHECK_OK(ReadPreTokenizer(*pre, "pre_tokenizer", chain));
+  if (!chain.byte_level()) {
+    return Fail(ErrorCode::kUnsupported, "pre_tokenizer: no ByteLevel step (fathom reads byte-level BPE)");
+  }
+  return model;
+}
+
+Status LoadParts(const TokenizerSpec& spec, BpeTokenizer::Parts& parts) {
+  FATHOM_TRY(Documents documents, ParseDocuments(spec));
+  const TokenizerJsonReader& reader = documents.reader;
+  FATHOM_TRY(const Json* model, ReadSteps(reader, parts.normal_forms, parts.pre_tokenizer));
+  FATHOM_TRY(std::vector<Listed> added, ReadAddedTokens(reader.document, documents.config));
+  FATHOM_CHECK_OK(FillVocabulary(reader, added, parts));
+  FATHOM_CHECK_OK(FindSpecialTokens(spec, reader.document, documents.config, documents.generation, parts));
+  return FillModel(reader, *model, parts);
+}
+
+Status ReadParts(const TokenizerSpec& spec, TokenizerJson& out) {
+  FATHOM_TRY(Documents documents, ParseDocuments(spec));
+  out.reader = std::move(documents.reader);
+  FATHOM_TRY(const Json* model, ReadSteps(out.reader, out.normal_forms, out.pre_tokenizer));
+  FATHOM_TRY(out.ignore_merges, Bool(*model, "ignore_merges", "model", false));
+  FATHOM_TRY(std::vector<Listed> added, ReadAddedTokens(out.reader.document, documents.config));
+  for (Listed& listed : added) out.added.push_back(std::move(listed.token));
+  out.pad_token = ConfigToken(documents.config, "pad_token");
+  out.unk_token = ConfigToken(documents.config, "unk_token");
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> LoadTokenizerJson(const TokenizerSpec& spec) {
   BpeTokenizer::Parts parts;
-  if (auto status = load(parts); !status) return named(std::unexpected(status.error()));
-
+  if (auto status = LoadParts(spec, parts); !status) return Named(std::unexpected(status.error()));
   return BpeTokenizer::Build(std::move(parts));
+}
+
+Result<TokenizerJson> ReadTokenizerJson(const TokenizerSpec& spec) {
+  TokenizerJson out;
+  if (auto status = ReadParts(spec, out); !status) return Named(std::unexpected(status.error()));
+  return out;
 }
 
 }  // namespace fathom
