@@ -58,6 +58,7 @@ int Dispatch(int argc, char** argv) {
   RegisterBench(app, selected);
   RegisterSynth(app, selected);
   RegisterTasks(app, selected);
+  RegisterConvert(app, selected);
   RegisterDoctor(app, selected);
   RegisterVersion(app, selected);
 

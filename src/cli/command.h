@@ -33,6 +33,7 @@ void RegisterPerplexity(CLI::App& app, Action& selected);
 void RegisterEval(CLI::App& app, Action& selected);
 void RegisterBench(CLI::App& app, Action& selected);
 void RegisterSynth(CLI::App& app, Action& selected);
+void RegisterConvert(CLI::App& app, Action& selected);
 void RegisterPull(CLI::App& app, Action& selected);
 void RegisterTasks(CLI::App& app, Action& selected);
 void RegisterDoctor(CLI::App& app, Action& selected);

@@ -1,5 +1,7 @@
 #include "engine/gguf_metadata.h"
 
+#include <cmath>
+
 namespace fathom {
 namespace {
 
@@ -20,6 +22,17 @@ class Keys {
   std::string_view arch_;
 };
 
+// A factor of cos and sin other than the one that readers derive (gguf_config.cc): 1 where mscale_all_dim is said, as in
+// every published DeepSeek, 0.1 ln(factor) + 1 elsewhere.
+void AddAttentionFactor(const ModelConfig& config, Keys& keys) {
+  const RopeConfig& rope = config.rope;
+  if (rope.attention_factor == 0.0f) return;
+  const bool said = config.is_mla() && rope.mscale_all_dim > 0;
+  const float derived = said || rope.factor <= 1.0f ? 1.0f : 1.0f + 0.1f * std::log(rope.factor);
+  if (std::abs(rope.attention_factor - derived) > 1e-6f * derived)
+    keys.Float("rope.scaling.attn_factor", rope.attention_factor / derived);
+}
+
 void AddRope(const ModelConfig& config, Keys& keys) {
   const RopeConfig& rope = config.rope;
   keys.Int("rope.dimension_count", rope.dim);
@@ -34,6 +47,7 @@ void AddRope(const ModelConfig& config, Keys& keys) {
   keys.Int("rope.scaling.original_context_length", rope.original_max_position_embeddings);
   keys.Float("rope.scaling.yarn_beta_fast", rope.beta_fast);
   keys.Float("rope.scaling.yarn_beta_slow", rope.beta_slow);
+  AddAttentionFactor(config, keys);
   // Times 0.1: a convention of this architecture's files (llama.cpp pull request 17945).
   if (config.is_mla() && rope.mscale_all_dim > 0)
     keys.Float("rope.scaling.yarn_log_multiplier", 0.1f * rope.mscale_all_dim);

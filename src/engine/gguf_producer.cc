@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <future>
+#include <mutex>
 
 #include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
@@ -47,11 +48,17 @@ class Producer {
     for (int which = 0; !AtEnd(); which ^= 1) {
       AlignedBuffer& buffer = buffers_[which];
       const int64_t bytes = Plan(capacity);
+      std::mutex mutex;
+      Status filled;
       pool_.ParallelFor(static_cast<int64_t>(pieces_.size()), 1, [&](int64_t i, int) {
         const Piece& piece = pieces_[static_cast<size_t>(i)];
-        piece.tensor->fill(piece.row, piece.rows, buffer.data() + piece.offset);
+        if (auto status = piece.tensor->fill(piece.row, piece.rows, buffer.data() + piece.offset); !status) {
+          const std::lock_guard lock(mutex);
+          if (filled) filled = std::move(status);
+        }
       });
       FATHOM_CHECK_OK(Wait());
+      FATHOM_CHECK_OK(filled);
       writing_ = std::async(std::launch::async, [this, &buffer, bytes] {
         return writer_.Append({buffer.data(), static_cast<size_t>(bytes)});
       });

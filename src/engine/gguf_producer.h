@@ -20,15 +20,16 @@ namespace fathom {
 struct ProducedTensor {
   int64_t rows = 0, row_bytes = 0;
   int64_t granule = 1;  // rows that are made together; rows is a multiple
-  /// Writes rows [row, row + count) to out, count × row_bytes bytes; row and count are multiples of granule.
-  std::function<void(int64_t row, int64_t count, std::byte* out)> fill;
+  /// Writes rows [row, row + count) to out, count × row_bytes bytes; row and count are multiples of granule. An error
+  /// ends the work.
+  std::function<Status(int64_t row, int64_t count, std::byte* out)> fill;
 };
 
 /// Bytes done and in all; false stops (kCancelled). Called from the calling thread. May be empty.
 using ProduceProgress = std::function<bool(int64_t done, int64_t total)>;
 
 /// The data of all declared tensors, in their order, after WriteHeader and before Finish. threads: 0 is one per core.
-/// Errors: the writer's, kResource (memory), kCancelled.
+/// Errors: the writer's, a tensor's own, kResource (memory), kCancelled.
 Status ProduceTensors(const std::vector<ProducedTensor>& tensors, int threads, const ProduceProgress& progress,
                       GgufWriter& writer);
 

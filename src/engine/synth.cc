@@ -22,7 +22,7 @@ std::vector<ProducedTensor> Producible(const std::vector<SynthTensor>& tensors, 
     const SynthFiller filler(tensor.dtype, tensor.mean, tensor.std, SynthTensorKey(seed, tensor.name));
     const int64_t row_bytes = tensor.bytes() / tensor.rows();
     out.push_back({.rows = tensor.rows(), .row_bytes = row_bytes,
-                   .fill = [&tensor, filler, row_bytes](int64_t row, int64_t count, std::byte* out) {
+                   .fill = [&tensor, filler, row_bytes](int64_t row, int64_t count, std::byte* out) -> Status {
                      for (int64_t r = 0; r < count; ++r) {
                        if (tensor.values.empty()) {
                          filler.FillRow(row + r, tensor.cols(), out + r * row_bytes);
@@ -31,6 +31,7 @@ std::vector<ProducedTensor> Producible(const std::vector<SynthTensor>& tensors, 
                                      out + r * row_bytes);
                        }
                      }
+                     return {};
                    }});
   }
   return out;
