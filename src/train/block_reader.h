@@ -47,6 +47,8 @@ class BlockReader {
   Result<Block> Next();
 
   int64_t epoch() const { return epoch_; }
+  int64_t total_bytes() const { return total_; }  // of an epoch
+  bool empty() const { return total_ == 0; }
   /// The first file of another format; empty when there is none.
   std::string FirstFileNot(ShardFormat format) const;
   /// Epochs read, with the part of the present one.
