@@ -1,4 +1,5 @@
 // fathom eval: how many questions a model answers rightly, on suites of questions with known answers.
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -6,6 +7,7 @@
 #include <filesystem>
 
 #include "cli/command.h"
+#include "cli/eval_prose.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/progress.h"
@@ -26,6 +28,7 @@ struct EvalCommandOptions {
   int shots = -1;
   int64_t kv_mib = 2048;
   bool json = false, list = false, no_thinking = false, raw = false;
+  ProseCommandOptions prose;
 };
 
 std::string DataFolder(const std::string& requested) {
@@ -52,7 +55,7 @@ Result<std::vector<const Suite*>> ChosenSuites(const std::vector<std::string>& n
     if (suite == nullptr) {
       std::string known;
       for (const Suite& each : Suites()) known += fmt::format("{}{}", known.empty() ? "" : ", ", each.name);
-      return Fail(ErrorCode::kInvalidArgument, "--suite {}: unknown\nThere are {} and all.", name, known);
+      return Fail(ErrorCode::kInvalidArgument, "--suite {}: unknown\nThere are {}, prose and all.", name, known);
     }
     add(*suite);
   }
@@ -78,6 +81,7 @@ Status ListSuites(const SuiteContext& context) {
     }
     for (const std::string& note : loaded->notes) std::printf("            not scored: %s\n", note.c_str());
   }
+  std::printf("%-11s bits per byte of a held-out text (--file), beside xz -9 and 5-gram models (--train)\n", "prose");
   return {};
 }
 
@@ -118,6 +122,18 @@ Status RunEval(const EvalCommandOptions& options) {
   if (options.list) return ListSuites(eval.context);
   if (options.suites.empty()) {
     return Fail(ErrorCode::kInvalidArgument, "which suite? Name one with --suite\n'fathom eval --list' shows them.");
+  }
+  if (std::find(options.suites.begin(), options.suites.end(), "prose") != options.suites.end()) {
+    if (options.suites.size() > 1) {
+      return Fail(ErrorCode::kInvalidArgument, "--suite prose stands alone: it measures a text, not answers");
+    }
+    if (options.prose.file.empty()) {
+      return Fail(ErrorCode::kInvalidArgument, "--suite prose: which text? Name a held-out one with --file");
+    }
+    ProseCommandOptions prose = options.prose;
+    prose.model = options.model;
+    prose.json = options.json;
+    return RunProse(prose);
   }
   FATHOM_TRY(const auto suites, ChosenSuites(options.suites, eval.context.data));
   SampleFile samples;
@@ -189,7 +205,8 @@ void RegisterEval(CLI::App& app, Action& selected) {
                  "  fathom eval -m model.gguf --suite verifiable             500 problems, a table\n"
                  "  fathom eval --suite verifiable --seed 7 --n 500 --json   one JSON object\n"
                  "  fathom eval --suite verifiable --no-thinking             how much the thinking is worth\n"
-                 "  fathom eval --suite gsm8k --suite bbh --n 100 --samples answers.jsonl",
+                 "  fathom eval --suite gsm8k,bbh --n 100 --samples answers.jsonl\n"
+                 "  fathom eval --suite prose --file heldout.txt --train train.txt",
                  options, RunEval);
   AddModelOptions(*command, options->model);
   command->add_option("--suite", options->suites, "a suite's name, or all; repeatable, or separated by commas")
@@ -217,6 +234,18 @@ void RegisterEval(CLI::App& app, Action& selected) {
   command->add_option("--data", options->data, "the folder with the suites' files")->type_name("DIR");
   command->add_option("--samples", options->samples, "write every prompt, answer and score to this file, a line each")
       ->type_name("FILE");
+  auto* prose = command->add_option_group("Prose");
+  prose->add_option("--file", options->prose.file, "the held-out text of --suite prose")->type_name("FILE");
+  prose->add_option("--train", options->prose.train, "texts that the n-gram models learn from; repeatable")
+      ->type_name("FILE");
+  prose->add_option("--window", options->prose.window, "tokens of a window; default: 2048, or the context if less")
+      ->check(CLI::Range(4, 1 << 24));
+  prose->add_option("--stride", options->prose.stride, "windows slide by so many tokens; default: half a window")
+      ->check(CLI::Range(1, 1 << 24));
+  prose->add_option("--order", options->prose.order, "symbols of an n-gram")->capture_default_str()->check(CLI::Range(1, 8));
+  prose->add_option("--ngram-mib", options->prose.ngram_mib, "most memory for one n-gram model's tables, MiB")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command->add_flag("--json", options->json, "print one JSON object instead of tables");
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numbers>
 
 #include "io/env.h"
@@ -12,6 +13,86 @@ namespace fathom {
 namespace {
 
 constexpr size_t kPiece = size_t{4} << 20;  // training text read at once
+constexpr uint64_t kXzMemory = uint64_t{256} << 20;  // xz -9 needs 65 MiB to unpack
+
+// A text file in pieces that end at the end of a line where they can, so that no word is cut in two. Unpacks .xz.
+class PieceReader {
+ public:
+  static Result<std::unique_ptr<PieceReader>> Open(const std::string& path) {
+    std::unique_ptr<PieceReader> reader(new PieceReader(path));
+    FATHOM_TRY(reader->file_, Env::Default().OpenForReading(path));
+    if (path.ends_with(".xz")) {
+      reader->packed_ = true;
+      if (lzma_stream_decoder(&reader->stream_, kXzMemory, LZMA_CONCATENATED) != LZMA_OK) {
+        return Fail(ErrorCode::kResource, "{}: no memory to unpack it", path);
+      }
+    }
+    return reader;
+  }
+  ~PieceReader() { lzma_end(&stream_); }
+  PieceReader(const PieceReader&) = delete;
+  PieceReader& operator=(const PieceReader&) = delete;
+
+  /// Of the file as it is on disk.
+  int64_t size() const { return file_->size(); }
+  int64_t position() const { return at_; }
+
+  /// Empty at the end.
+  Status Next(std::string& piece) {
+    piece = std::move(rest_);
+    rest_.clear();
+    while (piece.size() < kPiece && !ended_) FATHOM_CHECK_OK(packed_ ? Unpack(piece) : Read(piece));
+    if (ended_) return {};
+    if (const size_t line = piece.rfind('\n'); line != std::string::npos) {
+      rest_ = piece.substr(line + 1);
+      piece.resize(line + 1);
+    }
+    return {};
+  }
+
+ private:
+  explicit PieceReader(std::string path) : path_(std::move(path)) {}
+
+  Status Read(std::string& out) {
+    const size_t old = out.size();
+    out.resize(kPiece);
+    auto count = file_->Read(at_, std::as_writable_bytes(std::span(out).subspan(old)));
+    if (!count) return std::unexpected(count.error());
+    out.resize(old + *count);
+    at_ += static_cast<int64_t>(*count);
+    ended_ = *count == 0;
+    return {};
+  }
+  Status Unpack(std::string& out) {
+    if (stream_.avail_in == 0 && !input_ended_) {
+      input_.clear();
+      input_.resize(1 << 16);
+      auto count = file_->Read(at_, std::as_writable_bytes(std::span(input_)));
+      if (!count) return std::unexpected(count.error());
+      at_ += static_cast<int64_t>(*count);
+      input_ended_ = *count == 0;
+      stream_.next_in = reinterpret_cast<const uint8_t*>(input_.data());
+      stream_.avail_in = *count;
+    }
+    const size_t old = out.size();
+    out.resize(kPiece);
+    stream_.next_out = reinterpret_cast<uint8_t*>(out.data() + old);
+    stream_.avail_out = out.size() - old;
+    const lzma_ret status = lzma_code(&stream_, input_ended_ ? LZMA_FINISH : LZMA_RUN);
+    out.resize(out.size() - stream_.avail_out);
+    ended_ = status == LZMA_STREAM_END;
+    if (status == LZMA_OK || ended_) return {};
+    return Fail(ErrorCode::kCorrupt, "{}: no valid xz file, or cut short (liblzma says {})", path_,
+                static_cast<int>(status));
+  }
+
+  std::string path_;
+  std::unique_ptr<RandomAccessFile> file_;
+  bool packed_ = false, ended_ = false, input_ended_ = false;
+  int64_t at_ = 0;
+  std::string rest_, input_;
+  lzma_stream stream_ = LZMA_STREAM_INIT;
+};
 
 std::vector<uint32_t> ToSymbols(const Tokenizer* tokenizer, std::string_view text) {
   std::vector<uint32_t> symbols;
@@ -87,32 +168,25 @@ Result<NgramModel> TrainNgram(int order, const Tokenizer* tokenizer, std::span<c
                               int64_t& read, const ProseProgressFn& progress) {
   const uint32_t vocab = tokenizer == nullptr ? 256 : static_cast<uint32_t>(tokenizer->vocab_size());
   FATHOM_TRY(NgramModel model, NgramModel::Create(order, vocab, memory));
-  Env& env = Env::Default();
-  int64_t total = 0, done = 0;
+  int64_t total = 0, before = 0;
   read = 0;
   for (const std::string& path : files) {
-    FATHOM_TRY(const int64_t size, env.FileSize(path));
+    FATHOM_TRY(const int64_t size, Env::Default().FileSize(path));
     total += size;
   }
+  std::string piece;
   for (const std::string& path : files) {
-    FATHOM_TRY(const auto file, env.OpenForReading(path));
-    std::string piece;
-    for (int64_t at = 0; at < file->size() && !model.full();) {
-      piece.resize(static_cast<size_t>(std::min<int64_t>(static_cast<int64_t>(kPiece), file->size() - at)));
-      FATHOM_CHECK_OK(ReadExactly(*file, path, at, std::as_writable_bytes(std::span(piece))));
-      // Cut at the end of a line where there is one, so that no word is cut in two.
-      if (at + static_cast<int64_t>(piece.size()) < file->size()) {
-        if (const size_t line = piece.rfind('\n'); line != std::string::npos) piece.resize(line + 1);
-      }
-      at += static_cast<int64_t>(piece.size());
-      done += static_cast<int64_t>(piece.size());
+    FATHOM_TRY(auto reader, PieceReader::Open(path));
+    while (!model.full()) {
+      FATHOM_CHECK_OK(reader->Next(piece));
+      if (piece.empty()) break;
       const auto symbols = ToSymbols(tokenizer, piece);
       const size_t taken = model.Train(symbols);
-      read += symbols.empty() ? 0
-                              : static_cast<int64_t>(static_cast<double>(piece.size()) * static_cast<double>(taken) /
-                                                     static_cast<double>(symbols.size()));
-      if (progress && !progress(done, total)) return Fail(ErrorCode::kCancelled, "interrupted");
+      const double share = symbols.empty() ? 0 : static_cast<double>(taken) / static_cast<double>(symbols.size());
+      read += static_cast<int64_t>(share * static_cast<double>(piece.size()));
+      if (progress && !progress(before + reader->position(), total)) return Fail(ErrorCode::kCancelled, "interrupted");
     }
+    before += reader->size();
   }
   model.Finish();
   return model;

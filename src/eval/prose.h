@@ -37,7 +37,7 @@ Result<ProseCost> MeasureModel(Engine& engine, std::string_view text, int32_t wi
 /// Size of what `xz -9` makes of a text (one stream, CRC64). Errors: kResource.
 Result<int64_t> XzSize(std::string_view text);
 
-/// Trains an n-gram model on files. With a tokenizer over its tokens, else over bytes. Reads until the files end or the
+/// Trains an n-gram model on text files, packed ones (.xz) too. With a tokenizer over its tokens, else over bytes. Reads until the files end or the
 /// memory is used up. `read`: bytes of text that it was trained on. Errors: of reading.
 Result<NgramModel> TrainNgram(int order, const Tokenizer* tokenizer, std::span<const std::string> files, int64_t memory,
                               int64_t& read, const ProseProgressFn& progress = {});

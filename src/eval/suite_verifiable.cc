@@ -7,7 +7,7 @@
 namespace fathom {
 namespace {
 constexpr int64_t kDefaultProblems = 500;
-constexpr int32_t kMostTokens = 768;  // the longest thinking traces need fewer
+constexpr int32_t kMostTokens = 512;  // the longest thinking traces have about 400 bytes
 }  // namespace
 
 Result<LoadedSuite> LoadVerifiable(const SuiteContext& context) {
