@@ -51,6 +51,18 @@ Json ByteLevel() {
   return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}};
 }
 
+/// What puts the BOS before a text, whose id is 0.
+Json BosFirst(const std::string& bos) {
+  const auto special = [&](int type) -> Json { return {{"SpecialToken", {{"id", bos}, {"type_id", type}}}}; };
+  const auto sequence = [&](const char* id, int type) -> Json { return {{"Sequence", {{"id", id}, {"type_id", type}}}}; };
+  Json tokens = Json::object();
+  tokens[bos] = {{"id", bos}, {"ids", Json::array({0})}, {"tokens", Json::array({bos})}};
+  return {{"type", "TemplateProcessing"},
+          {"single", Json::array({special(0), sequence("A", 0)})},
+          {"pair", Json::array({special(0), sequence("A", 0), special(1), sequence("B", 1)})},
+          {"special_tokens", std::move(tokens)}};
+}
+
 }  // namespace
 
 std::string TrainedTokenizer::TokenizerJson() const {
@@ -75,7 +87,7 @@ std::string TrainedTokenizer::TokenizerJson() const {
       {"normalizer", nullptr},
       {"pre_tokenizer",
        {{"type", "Sequence"}, {"pretokenizers", {Split(kNumbers), Split(kKana), Split(kWords), ByteLevel()}}}},
-      {"post_processor", nullptr},
+      {"post_processor", BosFirst(first_special[0])},
       {"decoder", ByteLevel()},
       {"model",
        {{"type", "BPE"},
