@@ -3,7 +3,8 @@
 //
 // Deterministic: the same specs, seed and state give the same batches on every machine. A stream of `ranks` > 1 gives
 // rank r the micro-batches r, r + ranks, … of the stream that one rank would see, so that ranks together see the same
-// data. Not thread-safe. Errors: kNotFound and kIo name the file; kCorrupt names file and line.
+// data; after as many batches each, all ranks' states are the same, and fit any number of ranks. A thread of its own
+// prepares the next batches from the first Next() on. Not thread-safe. Errors: kNotFound and kIo name the file; kCorrupt names file and line.
 #pragma once
 
 #include <memory>
@@ -35,7 +36,8 @@ class DataStream {
   /// The next micro-batch. A source that ends begins again (its epoch is counted, its pieces in another order).
   virtual Result<Batch> Next() = 0;
 
-  /// Where the stream stands, to continue exactly there; small (kilobytes).
+  /// Where the stream stands, to continue exactly there. Small: positions, and the tokens of pieces that wait to be
+  /// packed, some batches' worth (70 KB for batches of 8192).
   virtual nlohmann::json State() const = 0;
   /// Errors: kCorrupt when the state is of another stream (sources, seed or sizes differ).
   virtual Status Restore(const nlohmann::json& state) = 0;
