@@ -56,6 +56,7 @@ int Dispatch(int argc, char** argv) {
   RegisterPerplexity(app, selected);
   RegisterEval(app, selected);
   RegisterBench(app, selected);
+  RegisterTrain(app, selected);
   RegisterTrainTokenizer(app, selected);
   RegisterSynth(app, selected);
   RegisterTasks(app, selected);

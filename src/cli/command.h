@@ -32,6 +32,7 @@ void RegisterTokenize(CLI::App& app, Action& selected);
 void RegisterPerplexity(CLI::App& app, Action& selected);
 void RegisterEval(CLI::App& app, Action& selected);
 void RegisterBench(CLI::App& app, Action& selected);
+void RegisterTrain(CLI::App& app, Action& selected);
 void RegisterTrainTokenizer(CLI::App& app, Action& selected);
 void RegisterSynth(CLI::App& app, Action& selected);
 void RegisterConvert(CLI::App& app, Action& selected);

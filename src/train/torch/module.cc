@@ -116,7 +116,9 @@ TrainModel::Layer TrainModel::MakeLayer(int index) {
   }
   const int64_t experts = c.moe.n_routed_experts, width = c.moe.moe_intermediate_size;
   w.moe_index = moe_layers();
-  w.router = Add(prefix + "mlp.gate.weight", {experts, hidden}, fan_in(hidden), kTable);
+  // The gate starts nearly even, and Muon keeps its rows apart: with AdamW's rates a shared direction of all tokens
+  // drives every token to the same few experts faster than the bias can answer.
+  w.router = Add(prefix + "mlp.gate.weight", {experts, hidden}, 0.1 * fan_in(hidden), kMatrix);
   w.bias = Add(prefix + "mlp.gate.e_score_correction_bias", {experts}, 0, kBias);
   biases_.push_back(w.bias);
   w.experts_gate_up = Add(prefix + "mlp.experts.gate_up_proj.weight", {experts, 2 * width, hidden}, fan_in(hidden),

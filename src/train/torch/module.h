@@ -26,9 +26,9 @@
 namespace fathom::train {
 
 enum class ParameterKind {
-  kMatrix,  // hidden matrices: Muon's
+  kMatrix,  // hidden matrices, gates: Muon's
   kVector,  // norms
-  kTable,   // embeddings, head, gates
+  kTable,   // embeddings, head
   kBias,    // the gate's correction bias: moved by load, not by gradient
 };
 

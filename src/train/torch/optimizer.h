@@ -2,7 +2,7 @@
 //
 // Muon (Jordan 2024; arXiv 2502.16982) for hidden matrices: momentum, made orthogonal by Newton-Schulz iterations,
 // scaled so that an update's root mean square is kUpdateRms of the learning rate, which lets it share AdamW's rates.
-// AdamW (arXiv 1711.05101) for tables, gates and norms; norms without weight decay. State is f32, one or two tensors a
+// AdamW (arXiv 1711.05101) for tables and norms; norms without weight decay. State is f32, one or two tensors a
 // parameter. Not thread-safe.
 #pragma once
 
