@@ -1,12 +1,14 @@
 // What a person sees of a training run, and what stays of it: the progress line, metrics.jsonl and report.html.
 //
-// On rank 0, from the training thread.
+// The trainer calls it on rank 0 only, from the training thread.
 #pragma once
 
 #include <memory>
 #include <string>
 
+#include "base/result.h"
 #include "cli/progress.h"
+#include "train/metrics.h"
 #include "train/recipe.h"
 #include "train/torch/trainer.h"
 
@@ -25,13 +27,17 @@ class TrainProgress {
 
  private:
   void Say(const std::string& line);
+  /// A metrics file that cannot be written is told once; training goes on without it.
+  void Keep(Status status);
+  void WriteReportNow();
 
   const Recipe& recipe_;
   bool quiet_;
   Progress progress_;
   train::RunInfo run_;
   double tokens_per_second_ = 0;  // smoothed
-  double seconds_ = 0;
+  double seconds_ = 0;            // of the whole run
+  std::unique_ptr<MetricsLog> metrics_;
 };
 
 }  // namespace fathom

@@ -13,6 +13,7 @@
 #include "engine/tokenizer_loader.h"
 #include "io/env.h"
 #include "train/data_stream.h"
+#include "train/flops.h"
 #include "train/torch/checkpoint.h"
 #include "train/torch/module.h"
 #include "train/torch/optimizer.h"
@@ -89,7 +90,8 @@ class Run {
                                           recipe_.checkpoint_activations, *ranks_);
     optimizer_ = std::make_unique<Optimizer>(model_->parameters(), recipe_.optimizer, compute);
     peak_flops_ = MeasurePeakFlops(options_.device, recipe_.bf16) * size;
-    flops_per_token_ = 0;
+    flops_per_token_ = CountFlops(config, static_cast<double>(recipe_.sequence_length))
+                           .training(recipe_.checkpoint_activations);
     // Every stage's files are looked for now: a stage that cannot start hours from now should not.
     for (size_t i = 0; i < recipe_.stages.size(); ++i) {
       if (const auto opened = OpenStage(i); !opened) return std::unexpected(opened.error());
@@ -139,8 +141,8 @@ class Run {
     const ParameterCount count = CountParameters(recipe_.model);
     options_.on_start({.parameters_total = count.total, .parameters_active = count.active,
                        .total_tokens = recipe_.total_tokens(), .total_steps = total_steps_, .first_step = first_step_,
-                       .resumed_from = first_step_ > 0 ? checkpoint_.path : "", .device = options_.device,
-                       .ranks = ranks_->size(), .threads = at::get_num_threads(), .flops_per_token = flops_per_token_,
+                       .first_tokens = tokens_, .first_seconds = elapsed_,
+                       .resumed_from = first_step_ > 0 ? checkpoint_.path : "", .device = options_.device, .ranks = ranks_->size(), .threads = at::get_num_threads(), .flops_per_token = flops_per_token_,
                        .peak_flops = peak_flops_});
   }
 

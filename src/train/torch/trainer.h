@@ -35,10 +35,12 @@ struct RunInfo {
   int64_t parameters_total = 0, parameters_active = 0;
   int64_t total_tokens = 0, total_steps = 0;
   int64_t first_step = 0;        // not 0 when resumed
+  int64_t first_tokens = 0;      // tokens and seconds of the run before this call
+  double first_seconds = 0;
   std::string resumed_from;      // path of the checkpoint
   std::string device;
   int ranks = 1, threads = 1;
-  double flops_per_token = 0;
+  double flops_per_token = 0;    // train/flops.h, at the recipe's sequence length
   double peak_flops = 0;         // measured matrix product, in the compute type, all ranks
 };
 
