@@ -142,7 +142,10 @@ bool AnswerMatches(const Problem& problem, std::string_view given) {
   if (given == right) return true;
   if (given.ends_with('.')) given = Trim(given.substr(0, given.size() - 1));
   if (given == right) return true;
-  if (problem.family == "countdown") return SameCountdown(right, given);
+  if (problem.family == "countdown") {
+    const bool allowed = problem.kind != "plus_minus" || given.find('*') == std::string_view::npos;
+    return allowed && SameCountdown(right, given);
+  }
   if (right.ends_with('%')) {
     right = Trim(right.substr(0, right.size() - 1));
     if (given.ends_with('%')) given = Trim(given.substr(0, given.size() - 1));

@@ -36,8 +36,9 @@ Split SplitOf(std::string_view question);
 
 /// Whether a model's final answer is right: equal after trimming white space and a closing full stop, and for numbers
 /// by value (thousands separators, a leading currency sign and trailing zeros after the point do not count; nor does
-/// the sign after a percentage). A countdown answer is right if it is any expression with + - * and brackets that uses
-/// the numbers of the question once each and has the target's value. Safe on any text, however long or deep.
+/// the sign after a percentage). A countdown answer is right if it is any expression with brackets and the operations
+/// that the question allows (+ - * or + -), uses the numbers of the question once each and has the target's value. Safe
+/// on any text, however long or deep.
 bool AnswerMatches(const Problem& problem, std::string_view given);
 
 /// What guessing gets: the probability that the best constant or uniform guess over a kind's possible answers is right,
