@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <thread>
 
 #include "train/document_source.h"
@@ -84,7 +85,10 @@ class PrefetchingStream final : public DataStream {
     }
     FATHOM_TRY(const int64_t batches, StateCount(state, "batches"));
     if (!state.contains("packer")) return Fail(ErrorCode::kCorrupt, "data state: \"packer\" is missing");
-    FATHOM_CHECK_OK(packer_.Restore(state["packer"]));
+    if (const Status restored = packer_.Restore(state["packer"]); !restored) {
+      failed_ = restored.error();  // it may stand anywhere now
+      return restored;
+    }
     rounds_ = batches / options_.ranks;
     state_ = packer_.State();
     stats_ = packer_.Stats();
@@ -113,11 +117,20 @@ class PrefetchingStream final : public DataStream {
     return round;
   }
 
+  /// An exception must not leave the thread.
+  Result<Round> ProduceOrFail() {
+    try {
+      return Produce();
+    } catch (const std::bad_alloc&) {
+      return Fail(ErrorCode::kResource, "out of memory while reading training data");
+    }
+  }
+
   void Start() {
     stop_ = false;
     worker_ = std::thread([this] {
       while (true) {
-        Result<Round> round = Produce();
+        Result<Round> round = ProduceOrFail();
         const bool failed = !round.has_value();
         std::unique_lock lock(mutex_);
         taken_.wait(lock, [&] { return stop_ || queue_.size() < kPrefetched; });

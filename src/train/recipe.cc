@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <limits>
 #include <numbers>
 #include <set>
 
@@ -15,12 +14,13 @@ namespace {
 
 constexpr int64_t kMaxRecipeBytes = 1 << 20;
 constexpr int64_t kMaxTokens = int64_t{1} << 53;
-constexpr double kHuge = std::numeric_limits<double>::max();
 
 class RecipeReader {
  public:
   RecipeReader(const toml::table& document, const std::string& path)
-      : errors_{.source = path.empty() ? "recipe" : path}, path_(path), document_(&document, "", errors_) {}
+      : path_(path), document_(&document, "", errors_) {
+    errors_.source = path.empty() ? "recipe" : path;
+  }
 
   Result<Recipe> Run() {
     recipe_.path = path_;
