@@ -61,6 +61,8 @@ int Dispatch(int argc, char** argv) {
   RegisterSynth(app, selected);
   RegisterTasks(app, selected);
   RegisterConvert(app, selected);
+  RegisterPlan(app, selected);
+  RegisterTrainReport(app, selected);
   RegisterDoctor(app, selected);
   RegisterVersion(app, selected);
 

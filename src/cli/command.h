@@ -36,6 +36,8 @@ void RegisterTrain(CLI::App& app, Action& selected);
 void RegisterTrainTokenizer(CLI::App& app, Action& selected);
 void RegisterSynth(CLI::App& app, Action& selected);
 void RegisterConvert(CLI::App& app, Action& selected);
+void RegisterPlan(CLI::App& app, Action& selected);
+void RegisterTrainReport(CLI::App& app, Action& selected);
 void RegisterPull(CLI::App& app, Action& selected);
 void RegisterTasks(CLI::App& app, Action& selected);
 void RegisterDoctor(CLI::App& app, Action& selected);
