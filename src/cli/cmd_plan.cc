@@ -30,7 +30,8 @@ constexpr std::string_view kExplanation =
     "    2.664 M H800-hours for 14.8 T tokens imply by this same count\n"
     "  memory: 14 bytes a parameter (BF16 weights 2, FP32 master weights 4, FP32 gradients 4, two BF16 moments 4),\n"
     "    once over all devices; and on each device the activations of one sequence through the whole model, since a\n"
-    "    pipeline of P stages keeps P micro-batches of 1/P of the layers; 10 % of memory stays free\n";
+    "    pipeline of P stages keeps P micro-batches of 1/P of the layers (norms, up-projections and SwiGLU's products\n"
+    "    are made again, as V3 does; with --recompute whole layers are); 10 % of memory stays free\n";
 
 void PrintRow(const char* what, const std::string& value) { std::printf("  %-30s %s\n", what, value.c_str()); }
 
@@ -49,6 +50,16 @@ struct Answer {
   std::string device;
   bool default_mfu = false;
 };
+
+// Activations do not fit a device: what would.
+std::string WhatWouldFit(const Answer& answer) {
+  TrainingInput input = answer.input;
+  input.recompute = true;
+  const TrainingPlan plan = PlanTraining(answer.target.config, input);
+  if (plan.least_devices == 0)
+    return fmt::format("none: activations do not fit {}; try a shorter --sequence", Gigabytes(input.memory_bytes));
+  return fmt::format("none as it is; {} of {} with --recompute", plan.least_devices, Gigabytes(input.memory_bytes));
+}
 
 Result<Answer> Ask(const PlanOptions& options) {
   Answer out;
@@ -85,7 +96,8 @@ void PrintText(const Answer& answer) {
   PrintRow("parameters", fmt::format("{} ({} active)", HumanCount(plan.parameters.total),
                                      HumanCount(plan.parameters.active)));
   if (plan.mtp_parameters > 0) PrintRow("  and MTP layers", HumanCount(plan.mtp_parameters));
-  PrintRow("tokens", fmt::format("{:.4g}, sequences of {:g}", input.tokens, input.sequence_length));
+  PrintRow("tokens", fmt::format("{} in sequences of {:g}", HumanCount(static_cast<int64_t>(input.tokens)),
+                                 input.sequence_length));
   const FlopsPerToken& f = plan.forward;
   const double all = f.forward();
   PrintRow("FLOPs a token, forward", fmt::format("{:.4g} G", all / 1e9));
@@ -114,8 +126,7 @@ void PrintText(const Answer& answer) {
   if (input.memory_bytes > 0) {
     PrintRow("least number of devices",
              plan.least_devices > 0 ? fmt::format("{} of {}", plan.least_devices, Gigabytes(input.memory_bytes))
-                                    : fmt::format("none: activations do not fit {}; try --recompute or --sequence",
-                                                  Gigabytes(input.memory_bytes)));
+                                    : WhatWouldFit(answer));
   }
   if (plan.devices > 0) PrintRow("time", fmt::format("{:.4g} days on {} devices", plan.days, plan.devices));
 }

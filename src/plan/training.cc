@@ -25,25 +25,25 @@ Result<ModelConfig> ReadConfigJson(const std::string& file) {
   return config;
 }
 
-// Values of one token that a layer's backward pass reads again: the inputs of its products and of its nonlinearities.
+// Values of one token that a layer keeps for its backward pass, as V3's trainer keeps them (section 3.2.3): norms, MLA's
+// up-projections and SwiGLU's product are made again, which costs little.
 double LayerActivations(const ModelConfig& config, int layer) {
   const double hidden = config.hidden_size, heads = config.num_attention_heads;
   double values = 2 * hidden;  // the residual stream, before each of the two norms
   if (config.is_mla()) {
     const MlaConfig& mla = config.mla;
-    values += hidden + 2.0 * mla.q_lora_rank + heads * mla.qk_head_dim() + 2.0 * mla.kv_lora_rank +
-              mla.qk_rope_head_dim + heads * (1.0 * mla.qk_nope_head_dim + mla.v_head_dim) + heads * mla.v_head_dim;
+    values += 1.0 * mla.q_lora_rank + mla.latent_dim() + heads * mla.v_head_dim;
+    if (mla.q_lora_rank == 0) values += heads * mla.qk_head_dim();
   } else {
-    values += hidden + (2 * heads + 2.0 * config.num_key_value_heads) * config.head_dim;
+    values += (2 * heads + 2.0 * config.num_key_value_heads) * config.head_dim;
   }
-  values += hidden;  // the input of the feed-forward
   const MoeConfig& moe = config.moe;
   if (config.is_moe_layer(layer)) {
-    // An expert's input is a copy of the token's row; gate, up and their product.
-    values += moe.num_experts_per_tok * (hidden + 3.0 * moe.moe_intermediate_size) +
-              3.0 * moe.n_shared_experts * moe.moe_intermediate_size + moe.n_routed_experts;
+    // An expert's input is a copy of the token's row; gate and up.
+    values += moe.num_experts_per_tok * (hidden + 2.0 * moe.moe_intermediate_size) +
+              2.0 * moe.n_shared_experts * moe.moe_intermediate_size + moe.n_routed_experts;
   } else {
-    values += 3.0 * config.intermediate_size;
+    values += 2.0 * config.intermediate_size;
   }
   return values;
 }
@@ -70,8 +70,7 @@ TrainingPlan PlanTraining(const ModelConfig& config, const TrainingInput& input)
   plan.parameters = CountParameters(config);
   plan.mtp_parameters = CountMtpParameters(config);
   plan.forward = CountFlops(config, input.sequence_length);
-  // Work repeated by recomputation is not model arithmetic: the utilisation falls instead. V3 recomputes norms and
-  // up-projections, and its hours have that in them.
+  // Work that is repeated is not model arithmetic: it takes hours but does not count. What V3 repeats is in its hours.
   plan.flops_per_token = plan.forward.training();
   plan.total_flops = plan.flops_per_token * input.tokens;
   const double repeated = input.recompute ? plan.forward.training(true) / plan.forward.training() : 1.0;

@@ -43,7 +43,7 @@ struct TrainingInput {
   double mfu = 0;                    // model FLOPs utilisation: share of device_flops that becomes model arithmetic
   double price_per_hour = 0;         // of one device
   double bytes_per_parameter = 14;   // weights, gradients, optimiser; see docs/training-cost.md
-  bool recompute = false;            // activation checkpointing of every layer
+  bool recompute = false;            // every layer is computed again in the backward pass
   int64_t devices = 0;               // 0: the least that hold the model
 };
 
@@ -65,8 +65,8 @@ struct TrainingPlan {
 /// REQUIRES: config passed ValidateConfig; tokens, device_flops, mfu and sequence_length above 0.
 TrainingPlan PlanTraining(const ModelConfig& config, const TrainingInput& input);
 
-/// Activations that the backward pass of one sequence needs, bytes in BF16: of all layers, or with recompute the inputs
-/// of all and the rest of one.
+/// Activations that the backward pass of one sequence needs, bytes in BF16: of all layers with norms, up-projections and
+/// SwiGLU's products made again, as V3's trainer does; or with recompute the inputs of all layers and the rest of one.
 double ActivationBytes(const ModelConfig& config, double sequence_length, bool recompute);
 
 /// The utilisation that V3's published hours imply, by this file's own count, against the dense BF16 peak of its H800s.
