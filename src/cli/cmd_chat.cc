@@ -21,7 +21,7 @@ Status RunChat(const ChatCommandOptions& options) {
   FATHOM_TRY(settings.params, ToGenerationParams(options.generation, engine->config().vocab_size));
   settings.system = options.generation.system;
   settings.default_system = !options.generation.no_system && settings.system.empty();
-  settings.thinking = options.generation.think;
+  settings.thinking = WantsThinking(options.generation, *engine);
   settings.show_thinking = !options.hide_thinking;
   settings.quiet = options.model.quiet;
   if (engine->tokenizer() == nullptr) {

@@ -67,7 +67,8 @@ Status Run(const RunOptions& options) {
     std::vector<ChatMessage> messages;
     if (!options.generation.system.empty()) messages.push_back({Role::kSystem, options.generation.system, {}});
     messages.push_back({Role::kUser, text, {}});
-    FATHOM_TRY(prompt, BuildPrompt(*engine, format, messages, options.generation.think, !options.generation.no_system));
+    FATHOM_TRY(prompt, BuildPrompt(*engine, format, messages, WantsThinking(options.generation, *engine),
+                                   !options.generation.no_system));
   }
   if (options.show_prompt) {
     const std::string shown = SafeUtf8(engine->tokenizer()->Decode(prompt.ids, true));

@@ -193,6 +193,7 @@ class FakeEngine : public Engine {
   const std::string& tokenizer_error() const override { return error_; }
   ChatFormat chat_format() const override { return format; }
   std::string default_system() const override { return system; }
+  bool default_thinking() const override { return false; }
   MemoryUse memory() const override { return MemoryUse{.weights_mapped = 1 << 20, .kv_bytes_per_token = 100}; }
   int32_t context_length() const override { return context; }
   KvType kv_type() const override { return KvType::kF32; }

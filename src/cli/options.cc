@@ -64,10 +64,14 @@ void AddGenerationOptions(CLI::App& command, GenerationOptions& options) {
   group->add_flag("--ignore-eos", options.ignore_eos, "go on where the model would end (for measurements)");
   group->add_option("--system", options.system, "system message; default: the model's own, if it has one");
   group->add_flag("--no-system", options.no_system, "no system message, not even the model's own");
-  auto* think = group->add_flag("--think", options.think, "ask a hybrid model (DeepSeek-V3.1) to reason first");
+  auto* think = group->add_flag("--think", options.think, "ask a hybrid model (DeepSeek-V3.1, fathom-nano) to reason first");
   group->add_flag("--no-think", options.no_think, "ask it to answer at once")->excludes(think);
   group->add_option("--chat-format", options.chat_format,
                     "override the prompt format: deepseek-v2, deepseek-v3, deepseek-r1, deepseek-v3.1, chatml, llama3");
+}
+
+bool WantsThinking(const GenerationOptions& options, const Engine& engine) {
+  return options.think || (!options.no_think && engine.default_thinking());
 }
 
 Result<std::pair<TokenId, float>> ParseLogitBias(const std::string& text) {

@@ -36,6 +36,9 @@ struct GenerationOptions {
 
 void AddGenerationOptions(CLI::App& command, GenerationOptions& options);
 
+/// Whether to ask for reasoning: what was said, else what the model does by itself.
+bool WantsThinking(const GenerationOptions& options, const Engine& engine);
+
 /// "123=-5" or "123=-inf"; kInvalidArgument otherwise.
 Result<std::pair<TokenId, float>> ParseLogitBias(const std::string& text);
 Result<GenerationParams> ToGenerationParams(const GenerationOptions& options, int32_t vocab_size);

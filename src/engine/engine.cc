@@ -44,6 +44,7 @@ class EngineImpl final : public Engine {
   const std::string& tokenizer_error() const override { return tokenizer_error_; }
   ChatFormat chat_format() const override { return chat_format_; }
   std::string default_system() const override { return default_system_; }
+  bool default_thinking() const override { return default_thinking_; }
   int32_t context_length() const override { return context_length_; }
   KvType kv_type() const override { return kv_type_; }
   int threads() const override { return pool_->size(); }
@@ -68,6 +69,7 @@ class EngineImpl final : public Engine {
   std::string tokenizer_error_;
   ChatFormat chat_format_ = ChatFormat::kPlain;
   std::string default_system_;
+  bool default_thinking_ = false;
   int32_t context_length_ = 0;
   KvType kv_type_ = KvType::kBF16;
 };
@@ -120,6 +122,7 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
     const std::string_view jinja = ChatTemplate(engine->file_->tokenizer_source());
     engine->chat_format_ = DetectChatFormat(jinja, *engine->tokenizer_);
     engine->default_system_ = DefaultSystemMessage(jinja);
+    engine->default_thinking_ = DefaultThinking(jinja);
   } else {
     engine->tokenizer_error_ = tokenizer.error().message;
   }

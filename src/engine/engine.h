@@ -130,6 +130,8 @@ class Engine {
   virtual const std::string& tokenizer_error() const = 0;
   virtual ChatFormat chat_format() const = 0;
   virtual std::string default_system() const = 0;
+  /// A hybrid model (ChatOptions::thinking) that thinks unless it is told not to.
+  virtual bool default_thinking() const = 0;
   virtual MemoryUse memory() const = 0;
   virtual int32_t context_length() const = 0;
   virtual KvType kv_type() const = 0;

@@ -268,6 +268,10 @@ ChatFormat DetectChatFormat(std::string_view jinja, const Tokenizer& tokenizer) 
   return ChatFormat::kPlain;
 }
 
+bool DefaultThinking(std::string_view jinja) {
+  return jinja.find("set thinking = true") != std::string_view::npos;
+}
+
 std::string DefaultSystemMessage(std::string_view jinja) {
   // A system turn that is one literal in the template: '<|im_start|>system\n…<|im_end|>…', the newline escaped or not.
   constexpr std::string_view kOpen = "<|im_start|>system", kClose = "<|im_end|>";

@@ -41,6 +41,8 @@ std::optional<ChatFormat> ParseChatFormat(std::string_view name);  // "deepseek-
 ChatFormat DetectChatFormat(std::string_view jinja_template, const Tokenizer& tokenizer);
 /// The default system message that the template has built in (SmolLM2, Qwen2.5); empty when none.
 std::string DefaultSystemMessage(std::string_view jinja_template);
+/// Whether a hybrid model's template thinks unless it is told not to: it sets `thinking` to true where a caller did not.
+bool DefaultThinking(std::string_view jinja_template);
 
 /// The conversation as token ids, BOS included where the format has it. Errors: kUnsupported when the vocabulary
 /// lacks one of the format's marks (the message names it); kInvalidArgument for an empty conversation.

@@ -20,7 +20,7 @@ constexpr const char* kWords =
 // when `thinking` is true; what an old answer had before its </think> is left out.
 constexpr const char* kChatTemplate =
     R"({%- if add_generation_prompt is not defined -%}{%- set add_generation_prompt = false -%}{%- endif -%}
-{%- if thinking is not defined -%}{%- set thinking = false -%}{%- endif -%}
+{%- if thinking is not defined -%}{%- set thinking = true -%}{%- endif -%}
 {%- set state = namespace(system='', has_system=false, asked=false) -%}
 {%- for message in messages -%}
   {%- if message['role'] == 'system' -%}
