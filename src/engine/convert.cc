@@ -74,7 +74,8 @@ void AddNotes(const ModelConfig& config, ConvertSummary& summary) {
   for (const auto& [type, names] : fallbacks) {
     std::string list;
     for (const auto& name : names) list += (list.empty() ? "" : ", ") + name;
-    summary.notes.push_back(fmt::format("Rows that do not fill the blocks of {}: {} became {}.", summary.type, list, type));
+    summary.notes.push_back(
+        fmt::format("Rows that do not fill the blocks of {}: {} became {}.", summary.type, list, type));
   }
   for (const std::string& type : requantised) {
     summary.notes.push_back(fmt::format("The source is quantised already ({}): quantising it again loses more than "

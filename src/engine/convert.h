@@ -1,6 +1,6 @@
 // `fathom convert`: a Hugging Face directory or a GGUF becomes a GGUF, in the types asked for.
 //
-// The result is what llama.cpp's converter and quantiser would write (names, shapes, metadata, types of each tensor; see
+// The result is what llama.cpp's converter and quantiser would write (names, shapes, metadata, types of each tensor:
 // gguf_layout.h, gguf_metadata.h, quant_recipe.h), MTP layers included. Tensors are streamed: memory is two batches of
 // some 32 MB. The file appears whole under its name or not at all; errors and cancellation remove what was written.
 // The same source and type give the same bytes, whatever the number of threads.

@@ -143,7 +143,8 @@ class HfReader {
   bool OwnMtpEmbeddings(int first) const {
     const std::string head = config_.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
     for (int layer = first; layer < first + config_.num_nextn_predict_layers; ++layer) {
-      const std::string embedding = InLayer(layer, "embed_tokens.weight"), own = InLayer(layer, "shared_head.head.weight");
+      const std::string embedding = InLayer(layer, "embed_tokens.weight");
+      const std::string own = InLayer(layer, "shared_head.head.weight");
       if (file_.Find(embedding) != nullptr && !SameBytes(embedding, "model.embed_tokens.weight")) return true;
       if (file_.Find(own) != nullptr && !SameBytes(own, head)) return true;
     }

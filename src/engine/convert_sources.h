@@ -1,9 +1,9 @@
 // Where the rows of a GGUF's tensors come from: the tensors of a Hugging Face directory, stacked, split, transposed or
-// reordered as llama.cpp's converter does it (conversion/base.py, deepseek.py, llama.py, 2026-10), or those of a GGUF as
-// they are.
+// reordered as llama.cpp's converter does it (conversion/base.py, deepseek.py, llama.py, 2026-10), or those of a GGUF
+// as they are.
 //
-// Immutable and thread-safe; points into the ModelFile, which must outlive it. Errors name the tensor: kCorrupt when one
-// is missing or has another shape than the configuration says, kUnsupported for its type.
+// Immutable and thread-safe; points into the ModelFile, which must outlive it. Errors name the tensor: kCorrupt when
+// one is missing or has another shape than the configuration says, kUnsupported for its type.
 #pragma once
 
 #include <cstdint>

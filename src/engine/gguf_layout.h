@@ -1,5 +1,5 @@
-// Which tensors a GGUF of a model holds: names, shapes and order as llama.cpp's converter writes them (conversion/base.py
-// and deepseek.py, gguf-py's tensor_mapping.py, 2026-10; docs/formats/gguf.md). What `synth` and `convert` share.
+// Which tensors a GGUF of a model holds: names, shapes and order as llama.cpp's converter writes them
+// (conversion/base.py and deepseek.py, gguf-py's tensor_mapping.py, 2026-10; docs/formats/gguf.md). What `synth` and `convert` share.
 //
 // Pure functions, thread-safe.
 #pragma once

@@ -22,8 +22,8 @@ class Keys {
   std::string_view arch_;
 };
 
-// A factor of cos and sin other than the one that readers derive (gguf_config.cc): 1 where mscale_all_dim is said, as in
-// every published DeepSeek, 0.1 ln(factor) + 1 elsewhere.
+// A factor of cos and sin other than the one that readers derive (gguf_config.cc): 1 where mscale_all_dim is said, as
+// in every published DeepSeek, 0.1 ln(factor) + 1 elsewhere.
 void AddAttentionFactor(const ModelConfig& config, Keys& keys) {
   const RopeConfig& rope = config.rope;
   if (rope.attention_factor == 0.0f) return;

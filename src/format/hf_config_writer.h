@@ -18,8 +18,8 @@ struct HfTokenIds {
   int32_t bos = -1, eos = -1, pad = -1;
 };
 
-/// The file's text, UTF-8, ending in a newline. dtype: of the weights (kF32, kF16 or kBF16). ConfigFromHuggingFace gives
-/// the same ModelConfig back, `architecture` and `name` aside.
+/// The file's text, UTF-8, ending in a newline. dtype: of the weights (kF32, kF16 or kBF16). ConfigFromHuggingFace
+/// gives the same ModelConfig back, `architecture` and `name` aside.
 /// Errors: kUnsupported, naming the field, for what the class has no key for (another mla_norm_eps than 1e-6, frequency
 /// factors, a sigmoid gate without correction bias, …); kInvalidArgument for another dtype; those of ValidateConfig.
 ///

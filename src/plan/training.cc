@@ -25,8 +25,8 @@ Result<ModelConfig> ReadConfigJson(const std::string& file) {
   return config;
 }
 
-// Values of one token that a layer keeps for its backward pass, as V3's trainer keeps them (section 3.2.3): norms, MLA's
-// up-projections and SwiGLU's product are made again, which costs little.
+// Values of one token that a layer keeps for its backward pass, as V3's trainer keeps them (section 3.2.3): norms,
+// MLA's up-projections and SwiGLU's product are made again, which costs little.
 double LayerActivations(const ModelConfig& config, int layer) {
   const double hidden = config.hidden_size, heads = config.num_attention_heads;
   double values = 2 * hidden;  // the residual stream, before each of the two norms

@@ -65,8 +65,8 @@ struct TrainingPlan {
 /// REQUIRES: config passed ValidateConfig; tokens, device_flops, mfu and sequence_length above 0.
 TrainingPlan PlanTraining(const ModelConfig& config, const TrainingInput& input);
 
-/// Activations that the backward pass of one sequence needs, bytes in BF16: of all layers with norms, up-projections and
-/// SwiGLU's products made again, as V3's trainer does; or with recompute the inputs of all layers and the rest of one.
+/// Activations that the backward pass of one sequence needs, bytes in BF16: of all layers with norms, up-projections
+/// and SwiGLU's products made again, as V3's trainer does; or with recompute the inputs of all layers and the rest of one.
 double ActivationBytes(const ModelConfig& config, double sequence_length, bool recompute);
 
 /// The utilisation that V3's published hours imply, by this file's own count, against the dense BF16 peak of its H800s.

@@ -76,7 +76,7 @@ Json Ends(const std::vector<StepMetrics>& steps, const Field& field) {
   return any ? out : Json(nullptr);
 }
 
-// The running mean that the eye wants: over a hundredth of the run, and less at its beginning, where the loss falls fast.
+// The running mean that the eye wants: over a hundredth of the run, and less at its beginning, where the loss falls.
 std::vector<double> Smoothed(const std::vector<StepMetrics>& steps, const Field& field) {
   const double longest = std::max(1.0, static_cast<double>(steps.size()) / 100.0);
   std::vector<double> out;
