@@ -147,10 +147,11 @@ Result<SuiteResult> RunSuite(Engine& engine, const Suite& suite, const EvalOptio
     FATHOM_TRY(requests[i].prompt, EncodeItem(engine, item, options));
     GenerationParams& params = requests[i].params;
     params.sampling.temperature = 0;
-    params.max_tokens = options.max_tokens > 0 ? options.max_tokens : item.max_tokens;
     ChatOptions chat;
     chat.thinking = options.thinking;
     params.starts_in_thinking = PromptEndsInThinking(options.format, chat);
+    params.max_tokens = options.max_tokens > 0 ? options.max_tokens
+                                               : item.max_tokens + (params.starts_in_thinking ? item.thinking_tokens : 0);
     if (options.format == ChatFormat::kPlain) params.stop = item.stop;
   }
 

@@ -28,6 +28,7 @@ struct EvalItem {
   std::string gold;    // the right answer, as shown in samples; the class, for balanced accuracy
   std::vector<std::string> stop;  // where a continued text would begin its next question
   int32_t max_tokens = 512;
+  int32_t thinking_tokens = 0;    // more than max_tokens, for a model that thinks before it answers
   std::function<ItemScore(std::string_view output)> score;
 };
 
@@ -55,7 +56,7 @@ struct FamilyInfo {
 };
 
 struct LoadedSuite {
-  std::vector<EvalItem> items;       // a family's items stand together
+  std::vector<EvalItem> items;       // neighbours share what prompts begin with, where they can
   std::vector<FamilyInfo> families;  // in the order of the report
   std::vector<std::string> notes;    // what is there and not scored, and why
   std::string prompt;                // how the question is put, in a line
@@ -79,6 +80,14 @@ const Suite* FindSuite(std::string_view name);
 
 // One loader a suite; the sources are in suite_*.cc.
 Result<LoadedSuite> LoadVerifiable(const SuiteContext& context);
+Result<LoadedSuite> LoadGsm8k(const SuiteContext& context);
+Result<LoadedSuite> LoadSvamp(const SuiteContext& context);
+Result<LoadedSuite> LoadAsdiv(const SuiteContext& context);
+Result<LoadedSuite> LoadMawps(const SuiteContext& context);
+Result<LoadedSuite> LoadTatQa(const SuiteContext& context);
+Result<LoadedSuite> LoadLegalBench(const SuiteContext& context);
+Result<LoadedSuite> LoadLawBench(const SuiteContext& context);
+Result<LoadedSuite> LoadBbh(const SuiteContext& context);
 
 /// The share of the commonest right answer among items: what always giving it would get. 0 for no items.
 double CommonestShare(std::span<const EvalItem* const> items);
