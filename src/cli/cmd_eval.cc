@@ -47,7 +47,8 @@ Result<std::vector<const Suite*>> ChosenSuites(const std::vector<std::string>& n
     if (name == "all") {
       std::error_code ignored;
       for (const Suite& suite : Suites()) {
-        if (suite.folder.empty() || std::filesystem::exists(std::filesystem::path(data) / suite.folder, ignored)) add(suite);
+        if (suite.folder.empty() || std::filesystem::exists(std::filesystem::path(data) / suite.folder, ignored))
+          add(suite);
       }
       continue;
     }
@@ -161,8 +162,9 @@ Status RunEval(const EvalCommandOptions& options) {
     auto result = RunSuite(
         *engine, *suite, eval, [&](const Sample& sample) { return samples.Write(suite->name, sample); },
         [&](const BatchProgress& done, double score) {
-          progress.Update(done.finished, done.total,
-                          fmt::format("{:.1f} % right so far, {} tokens generated", 100 * score, done.generated_tokens));
+          progress.Update(
+              done.finished, done.total,
+              fmt::format("{:.1f} % right so far, {} tokens generated", 100 * score, done.generated_tokens));
           return !Interrupted();
         });
     progress.Finish();
@@ -242,7 +244,9 @@ void RegisterEval(CLI::App& app, Action& selected) {
       ->check(CLI::Range(4, 1 << 24));
   prose->add_option("--stride", options->prose.stride, "windows slide by so many tokens; default: half a window")
       ->check(CLI::Range(1, 1 << 24));
-  prose->add_option("--order", options->prose.order, "symbols of an n-gram")->capture_default_str()->check(CLI::Range(1, 8));
+  prose->add_option("--order", options->prose.order, "symbols of an n-gram")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 8));
   prose->add_option("--ngram-mib", options->prose.ngram_mib, "most memory for one n-gram model's tables, MiB")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));

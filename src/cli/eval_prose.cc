@@ -38,12 +38,11 @@ Result<NgramOutcome> RunNgram(const ProseCommandOptions& options, const Tokenize
   progress_options.unit = Progress::Unit::kBytes;
   progress_options.quiet = options.model.quiet;
   Progress progress(outcome.name, std::move(progress_options));
-  FATHOM_TRY(const NgramModel model,
-             TrainNgram(options.order, tokenizer, options.train, options.ngram_mib << 20, outcome.trained_on,
-                        [&](int64_t done, int64_t total) {
-                          progress.Update(done, total);
-                          return !Interrupted();
-                        }));
+  FATHOM_TRY(const NgramModel model, TrainNgram(options.order, tokenizer, options.train, options.ngram_mib << 20,
+                                                outcome.trained_on, [&](int64_t done, int64_t total) {
+                                                  progress.Update(done, total);
+                                                  return !Interrupted();
+                                                }));
   outcome.cost = MeasureNgram(model, tokenizer, text);
   outcome.ngrams = model.ngrams();
   outcome.memory = model.memory_bytes();
@@ -53,9 +52,9 @@ Result<NgramOutcome> RunNgram(const ProseCommandOptions& options, const Tokenize
 
 void PrintTable(const ProseCommandOptions& options, const Outcome& outcome) {
   std::printf("%-22s  %13s\n", "prose", "bits per byte");
-  std::printf("%-22s  %13.4f  ± %.4f; %lld tokens, windows of %d sliding by %d\n", "model",
-              outcome.model.bits_per_byte, 1.96 * outcome.model.standard_error,
-              static_cast<long long>(outcome.model.symbols), outcome.window, outcome.stride);
+  std::printf("%-22s  %13.4f  ± %.4f; %lld tokens, windows of %d sliding by %d\n", "model", outcome.model.bits_per_byte,
+              1.96 * outcome.model.standard_error, static_cast<long long>(outcome.model.symbols), outcome.window,
+              outcome.stride);
   std::printf("%-22s  %13.4f  %lld bytes of %lld\n", "xz -9",
               8.0 * static_cast<double>(outcome.xz_size) / static_cast<double>(outcome.model.bytes),
               static_cast<long long>(outcome.xz_size), static_cast<long long>(outcome.model.bytes));
@@ -78,8 +77,9 @@ void PrintJson(const ProseCommandOptions& options, const std::string& model, con
   out["standard_error"] = outcome.model.standard_error;
   out["window"] = outcome.window;
   out["stride"] = outcome.stride;
-  out["xz"] = {{"size", outcome.xz_size},
-               {"bits_per_byte", 8.0 * static_cast<double>(outcome.xz_size) / static_cast<double>(outcome.model.bytes)}};
+  out["xz"] = {
+      {"size", outcome.xz_size},
+      {"bits_per_byte", 8.0 * static_cast<double>(outcome.xz_size) / static_cast<double>(outcome.model.bytes)}};
   auto& ngrams = out["ngrams"] = nlohmann::ordered_json::array();
   for (const NgramOutcome& ngram : outcome.ngrams) {
     ngrams.push_back({{"name", ngram.name},
@@ -114,11 +114,11 @@ Status RunProse(const ProseCommandOptions& options) {
     Progress::Options progress_options;
     progress_options.quiet = options.model.quiet;
     Progress progress("prose", std::move(progress_options));
-    FATHOM_TRY(outcome.model, MeasureModel(*engine, text, outcome.window, outcome.stride,
-                                           [&](int64_t done, int64_t total) {
-                                             progress.Update(done, total, "windows");
-                                             return !Interrupted();
-                                           }));
+    FATHOM_TRY(outcome.model,
+               MeasureModel(*engine, text, outcome.window, outcome.stride, [&](int64_t done, int64_t total) {
+                 progress.Update(done, total, "windows");
+                 return !Interrupted();
+               }));
   }
   FATHOM_TRY(outcome.xz_size, XzSize(text));
   if (!options.train.empty()) {

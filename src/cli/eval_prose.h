@@ -16,7 +16,7 @@ struct ProseCommandOptions {
   int32_t window = 0;              // tokens; 0: 2048, or the model's context where that is less
   int32_t stride = 0;              // 0: half a window
   int order = 5;
-  int64_t ngram_mib = 1024;        // for the tables of one n-gram model
+  int64_t ngram_mib = 1024;  // for the tables of one n-gram model
   bool json = false;
 };
 

@@ -125,8 +125,8 @@ class BatchImpl::Work {
         continue;
       }
       if (!UsePreamble(request, *blocks)) return;
-      auto sequence = std::make_unique<Sequence>(next_, request, batch_.kv_pool_, batch_.tokenizer_,
-                                                 batch_.context_length_);
+      auto sequence =
+          std::make_unique<Sequence>(next_, request, batch_.kv_pool_, batch_.tokenizer_, batch_.context_length_);
       sequence->blocks = *blocks;
       const int64_t known = CommonPrefix(Head(request.prompt), preamble_tokens_);
       if (known >= kLeastShared && CopyRows(preamble_, sequence->kv, known)) {
@@ -233,8 +233,7 @@ class BatchImpl::Work {
     if (logits.empty()) return;
     if (prompt) {
       sequence.first_token = Clock::now();
-      sequence.timings.prompt_seconds =
-          std::chrono::duration<double>(sequence.first_token - sequence.joined).count();
+      sequence.timings.prompt_seconds = std::chrono::duration<double>(sequence.first_token - sequence.joined).count();
     }
     ++progress_.generated_tokens;
     if (const auto token = sequence.generation.Next(logits, sequence.held, {})) {

@@ -20,8 +20,8 @@
 namespace fathom {
 
 struct BatchOptions {
-  int32_t max_sequences = 16;       // in flight at once, [1, 1024]
-  int32_t step_tokens = 1024;       // rows of a step: answers' tokens first, the rest for prompts; [16, 65536]
+  int32_t max_sequences = 16;           // in flight at once, [1, 1024]
+  int32_t step_tokens = 1024;           // rows of a step: answers' tokens first, the rest for prompts; [16, 65536]
   int64_t kv_bytes = int64_t{2} << 30;  // most memory for keys and values of sequences in flight
 };
 
@@ -34,8 +34,8 @@ struct BatchProgress {
   int64_t finished = 0;
   int64_t total = 0;
   int32_t in_flight = 0;
-  int64_t prompt_tokens = 0;     // evaluated so far
-  int64_t cached_tokens = 0;     // of prompts, taken from a common beginning
+  int64_t prompt_tokens = 0;  // evaluated so far
+  int64_t cached_tokens = 0;  // of prompts, taken from a common beginning
   int64_t generated_tokens = 0;
 };
 

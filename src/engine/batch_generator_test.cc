@@ -31,8 +31,8 @@ GenerationParams Greedy(int max_tokens) {
 }
 
 std::unique_ptr<Engine> Load(const std::string& name, int32_t context = 200) {
-  auto engine = Engine::Load(kGolden + name, {.threads = 2, .context_length = context, .kv_type = KvType::kF32,
-                                              .prefill_chunk = 64});
+  auto engine = Engine::Load(kGolden + name,
+                             {.threads = 2, .context_length = context, .kv_type = KvType::kF32, .prefill_chunk = 64});
   EXPECT_TRUE(engine) << engine.error().message;
   return engine ? std::move(*engine) : nullptr;
 }

@@ -19,7 +19,11 @@ class BatchImpl final : public BatchGenerator {
   /// Everything passed by reference outlives the batch. `compute` is held while the model runs.
   BatchImpl(Model& model, KvPool& kv_pool, std::mutex& compute, const Tokenizer* tokenizer, int32_t context_length,
             const BatchOptions& options)
-      : model_(model), kv_pool_(kv_pool), compute_(compute), tokenizer_(tokenizer), context_length_(context_length),
+      : model_(model),
+        kv_pool_(kv_pool),
+        compute_(compute),
+        tokenizer_(tokenizer),
+        context_length_(context_length),
         options_(options) {}
 
   /// Options in range; the message names the field (kInvalidArgument).

@@ -16,7 +16,9 @@ namespace fathom {
 class OutputPipeline {
  public:
   OutputPipeline(const Tokenizer& tokenizer, const GenerationParams& params)
-      : detokenizer_(tokenizer), stop_(params.stop), reasoning_(params.starts_in_thinking),
+      : detokenizer_(tokenizer),
+        stop_(params.stop),
+        reasoning_(params.starts_in_thinking),
         parse_(params.parse_reasoning) {}
 
   /// Fills the emission's texts from one more token; true when a stop string was completed.

@@ -10,8 +10,9 @@ constexpr int64_t kMostBytes = int64_t{256} << 20;
 std::string PathOf(const std::string& data, const std::string& relative) { return JoinPath(data, relative); }
 
 std::unexpected<Error> NotHere(const std::string& path) {
-  return Fail(ErrorCode::kNotFound, "{}: not there\nName the folder that holds the suites with --data DIR, or set "
-                                    "FATHOM_SHARED_DATA (its folder eval/ is read).",
+  return Fail(ErrorCode::kNotFound,
+              "{}: not there\nName the folder that holds the suites with --data DIR, or set "
+              "FATHOM_SHARED_DATA (its folder eval/ is read).",
               path);
 }
 }  // namespace
@@ -104,7 +105,8 @@ Result<std::vector<TableRow>> ParseTable(std::string_view text, const std::strin
       anything = true;
     }
   }
-  if (quoted) return Fail(ErrorCode::kCorrupt, "{}: the quote that opened in the row of line {} never ends", name, row_line);
+  if (quoted)
+    return Fail(ErrorCode::kCorrupt, "{}: the quote that opened in the row of line {} never ends", name, row_line);
   FATHOM_CHECK_OK(end_row());
   return rows;
 }

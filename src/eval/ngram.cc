@@ -86,8 +86,8 @@ int64_t NgramModel::ngrams() const {
   return sum;
 }
 
-// Counts the n-gram that is the whole window, or, where it is new, one more kind of predecessor for its shorter endings.
-// False, with nothing counted, when there is no memory.
+// Counts the n-gram that is the whole window, or, where it is new, one more kind of predecessor for its shorter
+// endings. False, with nothing counted, when there is no memory.
 bool NgramModel::Count(std::span<const uint32_t> window) {
   // Rows first: of the n-gram, of its new endings and of their contexts (endings' beginnings).
   struct Step {

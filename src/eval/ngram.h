@@ -51,8 +51,8 @@ class NgramModel {
   struct Entry {
     uint64_t key = 0;  // 0: free
     uint32_t count = 0;
-    uint32_t total = 0;                    // sum of the counts of n-grams that go on from here
-    std::array<uint32_t, 3> followers{};   // how many of these have count 1, 2, and more
+    uint32_t total = 0;                   // sum of the counts of n-grams that go on from here
+    std::array<uint32_t, 3> followers{};  // how many of these have count 1, 2, and more
   };
   class Table {
    public:

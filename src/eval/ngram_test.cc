@@ -46,7 +46,8 @@ TEST(NgramModel, BigramsByHand) {
 class Naive {
  public:
   using Gram = std::vector<uint32_t>;
-  Naive(int order, uint32_t vocab, const std::vector<Gram>& texts) : vocab_(vocab), counts_(static_cast<size_t>(order)) {
+  Naive(int order, uint32_t vocab, const std::vector<Gram>& texts)
+      : vocab_(vocab), counts_(static_cast<size_t>(order)) {
     const auto n = static_cast<size_t>(order);
     for (const auto& text : texts)
       for (size_t i = 0; i + n <= text.size(); ++i) ++counts_[n - 1][Gram(text.begin() + i, text.begin() + i + n)];

@@ -51,8 +51,8 @@ Status ScoreWindow(Session& session, std::span<const TokenId> window, size_t fir
 
 int64_t CountWindows(int64_t tokens, const PerplexityParams& params) {
   if (params.window < 2 || tokens < params.window) return 0;
-  const int64_t all = params.stride > 0 ? (tokens - params.window + params.stride - 1) / params.stride + 1
-                                        : tokens / params.window;
+  const int64_t all =
+      params.stride > 0 ? (tokens - params.window + params.stride - 1) / params.stride + 1 : tokens / params.window;
   return params.max_windows >= 0 ? std::min(all, params.max_windows) : all;
 }
 

@@ -16,9 +16,9 @@ namespace fathom {
 
 struct PerplexityParams {
   int32_t window = 512;
-  int32_t stride = 0;       // 0: chunked
+  int32_t stride = 0;  // 0: chunked
   int64_t max_windows = -1;
-  TokenId bos = -1;         // replaces the first token of a chunk; -1: the text's own token stays
+  TokenId bos = -1;  // replaces the first token of a chunk; -1: the text's own token stays
 };
 
 struct PerplexityResult {

@@ -12,7 +12,7 @@
 namespace fathom {
 namespace {
 
-constexpr size_t kPiece = size_t{4} << 20;  // training text read at once
+constexpr size_t kPiece = size_t{4} << 20;           // training text read at once
 constexpr uint64_t kXzMemory = uint64_t{256} << 20;  // xz -9 needs 65 MiB to unpack
 
 // A text file in pieces that end at the end of a line where they can, so that no word is cut in two. Unpacks .xz.
@@ -135,7 +135,8 @@ Result<ProseCost> MeasureModel(Engine& engine, std::string_view text, int32_t wi
                return !progress || progress(done, total);
              }));
   nats += result.mean_nll * static_cast<double>(result.scored_tokens);
-  if (result.perplexity > 0) error = result.standard_error / result.perplexity * static_cast<double>(result.scored_tokens);
+  if (result.perplexity > 0)
+    error = result.standard_error / result.perplexity * static_cast<double>(result.scored_tokens);
   const double unit = std::numbers::ln2 * static_cast<double>(text.size());
   return ProseCost{.bits_per_byte = nats / unit,
                    .standard_error = error / unit,
@@ -160,7 +161,8 @@ Result<int64_t> XzSize(std::string_view text) {
   }
   const auto size = static_cast<int64_t>(stream.total_out);
   lzma_end(&stream);
-  if (status != LZMA_STREAM_END) return Fail(ErrorCode::kResource, "xz failed (liblzma says {})", static_cast<int>(status));
+  if (status != LZMA_STREAM_END)
+    return Fail(ErrorCode::kResource, "xz failed (liblzma says {})", static_cast<int>(status));
   return size;
 }
 

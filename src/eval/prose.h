@@ -21,7 +21,7 @@ struct ProseCost {
   double bits_per_byte = 0;
   double standard_error = 0;  // from the spread over tokens; 0 where it is not known
   int64_t bytes = 0;
-  int64_t symbols = 0;        // tokens, or bytes
+  int64_t symbols = 0;  // tokens, or bytes
 };
 
 /// Told what is done and to do; false stops (kCancelled).
@@ -37,8 +37,9 @@ Result<ProseCost> MeasureModel(Engine& engine, std::string_view text, int32_t wi
 /// Size of what `xz -9` makes of a text (one stream, CRC64). Errors: kResource.
 Result<int64_t> XzSize(std::string_view text);
 
-/// Trains an n-gram model on text files, packed ones (.xz) too. With a tokenizer over its tokens, else over bytes. Reads until the files end or the
-/// memory is used up. `read`: bytes of text that it was trained on. Errors: of reading.
+/// Trains an n-gram model on text files, packed ones (.xz) too. With a tokenizer over its tokens, else over bytes.
+/// Reads until the files end or the memory is used up. `read`: bytes of text that it was trained on. Errors: of
+/// reading.
 Result<NgramModel> TrainNgram(int order, const Tokenizer* tokenizer, std::span<const std::string> files, int64_t memory,
                               int64_t& read, const ProseProgressFn& progress = {});
 

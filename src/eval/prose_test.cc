@@ -1,10 +1,9 @@
 #include "eval/prose.h"
 
 #include <gtest/gtest.h>
-
-#include <cmath>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -31,8 +30,8 @@ std::string Sentences(int count) {
 class TempFile {
  public:
   explicit TempFile(const std::string& text)
-      : path_(testing::TempDir() + "fathom_prose_" +
-              std::to_string(reinterpret_cast<uintptr_t>(this)) + std::to_string(::getpid())) {
+      : path_(testing::TempDir() + "fathom_prose_" + std::to_string(reinterpret_cast<uintptr_t>(this)) +
+              std::to_string(::getpid())) {
     std::ofstream(path_, std::ios::binary) << text;
   }
   ~TempFile() { std::filesystem::remove(path_); }
@@ -69,8 +68,8 @@ TEST(Ngram, FilesInPiecesAndBitsPerByte) {
   EXPECT_LT(seen.bits_per_byte, 1.0);
   EXPECT_GT(MeasureNgram(*model, nullptr, "QXJ 93 !! ZZ").bits_per_byte, 6.0);
   EXPECT_FALSE(TrainNgram(5, nullptr, std::vector<std::string>{"/nonexistent.txt"}, 64 << 20, read));
-  const auto stopped = TrainNgram(5, nullptr, std::vector{first.path()}, 64 << 20, read,
-                                  [](int64_t, int64_t) { return false; });
+  const auto stopped =
+      TrainNgram(5, nullptr, std::vector{first.path()}, 64 << 20, read, [](int64_t, int64_t) { return false; });
   ASSERT_FALSE(stopped);
   EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
 }
@@ -85,7 +84,8 @@ TEST(Ngram, PackedFilesAreTheirText) {
   const auto b = TrainNgram(4, nullptr, std::vector{packed}, 64 << 20, read_packed);
   ASSERT_TRUE(a && b);
   EXPECT_EQ(read, read_packed);
-  EXPECT_EQ(MeasureNgram(*a, nullptr, "the miller").bits_per_byte, MeasureNgram(*b, nullptr, "the miller").bits_per_byte);
+  EXPECT_EQ(MeasureNgram(*a, nullptr, "the miller").bits_per_byte,
+            MeasureNgram(*b, nullptr, "the miller").bits_per_byte);
   std::filesystem::resize_file(packed, std::filesystem::file_size(packed) - 9);  // cut short
   const auto cut = TrainNgram(4, nullptr, std::vector{packed}, 64 << 20, read);
   ASSERT_FALSE(cut);

@@ -63,8 +63,8 @@ std::string ResultTable(const SuiteResult& result) {
   size_t width = 8;
   for (const FamilyResult& family : result.families) width = std::max(width, family.info.name.size());
   width = std::min<size_t>(width, 60);
-  std::string out = fmt::format("{:<{}}  {:>6}  {:>5}  {:>13}  {:>6}", suite.name, width, "n", "%", "95 % interval",
-                                "chance");
+  std::string out =
+      fmt::format("{:<{}}  {:>6}  {:>5}  {:>13}  {:>6}", suite.name, width, "n", "%", "95 % interval", "chance");
   if (!suite.extra_name.empty()) out += fmt::format("  {:>6}", suite.extra_name);
   out += "\n";
   const auto line = [&](std::string_view name, const Estimate& score, const std::optional<double>& chance,

@@ -101,8 +101,8 @@ void Summarize(SuiteResult& result) {
     by_family[sample.item->family].push_back(&sample);
     all.push_back(&sample);
     result.errors += !sample.error.empty();
-    result.cut_off += sample.error.empty() && (sample.finish_reason == FinishReason::kLength ||
-                                               sample.finish_reason == FinishReason::kContext);
+    result.cut_off += sample.error.empty() &&
+                      (sample.finish_reason == FinishReason::kLength || sample.finish_reason == FinishReason::kContext);
   }
   result.families.clear();
   std::vector<Estimate> scores;
@@ -114,7 +114,9 @@ void Summarize(SuiteResult& result) {
     family.extra = MeanExtra(samples);
     family.chance = Chance(result.loaded, info);
     scores.push_back(family.score);
-    const double weight = samples.empty() ? 0 : result.suite->mean_of_families ? 1 : static_cast<double>(samples.size());
+    const double weight = samples.empty()                  ? 0
+                          : result.suite->mean_of_families ? 1
+                                                           : static_cast<double>(samples.size());
     weight_all += weight;
     if (family.chance) chance_sum += weight * *family.chance, chance_weight += weight;
     result.families.push_back(std::move(family));
@@ -137,8 +139,8 @@ Result<SuiteResult> RunSuite(Engine& engine, const Suite& suite, const EvalOptio
   SuiteResult result;
   result.suite = &suite;
   FATHOM_TRY(result.loaded, suite.load(options.context));
-  const auto chosen = SampleIndices(result.loaded.items.size(), static_cast<size_t>(std::max<int64_t>(0, options.context.n)),
-                                    options.context.seed);
+  const auto chosen = SampleIndices(result.loaded.items.size(),
+                                    static_cast<size_t>(std::max<int64_t>(0, options.context.n)), options.context.seed);
   result.asked = static_cast<int64_t>(chosen.size());
 
   std::vector<BatchRequest> requests(chosen.size());
@@ -150,8 +152,9 @@ Result<SuiteResult> RunSuite(Engine& engine, const Suite& suite, const EvalOptio
     ChatOptions chat;
     chat.thinking = options.thinking;
     params.starts_in_thinking = PromptEndsInThinking(options.format, chat);
-    params.max_tokens = options.max_tokens > 0 ? options.max_tokens
-                                               : item.max_tokens + (params.starts_in_thinking ? item.thinking_tokens : 0);
+    params.max_tokens = options.max_tokens > 0
+                            ? options.max_tokens
+                            : item.max_tokens + (params.starts_in_thinking ? item.thinking_tokens : 0);
     if (options.format == ChatFormat::kPlain) params.stop = item.stop;
   }
 

@@ -21,8 +21,8 @@ namespace fathom {
 struct EvalOptions {
   SuiteContext context;
   ChatFormat format = ChatFormat::kPlain;  // of messages; kPlain: texts to be continued
-  bool thinking = true;        // formats with a switch: the prompt ends in <think>, else in </think>
-  int32_t max_tokens = 0;      // of an answer; 0: as the suite has it
+  bool thinking = true;                    // formats with a switch: the prompt ends in <think>, else in </think>
+  int32_t max_tokens = 0;                  // of an answer; 0: as the suite has it
   BatchOptions batch;
 };
 
@@ -31,7 +31,7 @@ struct Sample {
   const EvalItem* item = nullptr;
   std::string prompt;  // as the model got it, control tokens by name
   std::string output, reasoning;
-  std::string error;   // why there is no answer; empty: there is one
+  std::string error;  // why there is no answer; empty: there is one
   FinishReason finish_reason = FinishReason::kStop;
   ItemScore score;
   int64_t prompt_tokens = 0, generated_tokens = 0;
@@ -40,20 +40,20 @@ struct Sample {
 struct FamilyResult {
   FamilyInfo info;
   Estimate score;
-  std::optional<double> extra;   // mean of the second measure
+  std::optional<double> extra;  // mean of the second measure
   std::optional<double> chance;
 };
 
 struct SuiteResult {
   const Suite* suite = nullptr;
-  LoadedSuite loaded;            // owns the items that samples point to
-  int64_t asked = 0;             // items chosen
-  std::vector<Sample> samples;   // finished ones, in the suite's order
+  LoadedSuite loaded;           // owns the items that samples point to
+  int64_t asked = 0;            // items chosen
+  std::vector<Sample> samples;  // finished ones, in the suite's order
   std::vector<FamilyResult> families;
-  Estimate score;                // the headline
+  Estimate score;  // the headline
   std::optional<double> extra, chance;
-  int64_t errors = 0;            // prompts that could not be answered
-  int64_t cut_off = 0;           // answers that ended at max_tokens or the context
+  int64_t errors = 0;   // prompts that could not be answered
+  int64_t cut_off = 0;  // answers that ended at max_tokens or the context
   bool partial = false;
   BatchProgress work;
   double seconds = 0;

@@ -38,8 +38,10 @@ Result<LoadedSuite> LoadToy(const SuiteContext& context) {
   loaded.prompt = context.chat ? "chat" : "text";
   for (const int parity : {0, 1}) {
     for (int i = parity; i < 12; i += 2) {
-      EvalItem item{.id = fmt::format("toy/{}", i), .family = parity == 0 ? "even" : "odd",
-                    .prompt = i == 3 ? std::string(5000, 'x') : fmt::format("number {} ", i), .gold = i < 4 ? "a" : "b"};
+      EvalItem item{.id = fmt::format("toy/{}", i),
+                    .family = parity == 0 ? "even" : "odd",
+                    .prompt = i == 3 ? std::string(5000, 'x') : fmt::format("number {} ", i),
+                    .gold = i < 4 ? "a" : "b"};
       item.max_tokens = 5;
       item.score = [i](std::string_view output) {
         return ItemScore{.value = i % 4 == 0 ? 1.0 : 0.0, .extra = {}, .parsed = std::string(output)};
@@ -132,8 +134,8 @@ TEST_F(RunnerTest, StoppingKeepsWhatWasFinished) {
 }
 
 TEST_F(RunnerTest, AFailedSampleFileEndsTheRun) {
-  const auto result = RunSuite(*engine_, kToy, options_,
-                               [](const Sample&) -> Status { return Fail(ErrorCode::kIo, "disk full"); });
+  const auto result =
+      RunSuite(*engine_, kToy, options_, [](const Sample&) -> Status { return Fail(ErrorCode::kIo, "disk full"); });
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().message, "disk full");
 }

@@ -240,8 +240,8 @@ std::vector<int> ArticleNumbers(std::string_view text) {
 double SetF1(std::vector<std::string> predicted, std::vector<std::string> gold) {
   const std::set<std::string> p(predicted.begin(), predicted.end()), g(gold.begin(), gold.end());
   if (p.empty() || g.empty()) return 0;
-  const auto shared = static_cast<double>(
-      std::count_if(p.begin(), p.end(), [&](const std::string& each) { return g.contains(each); }));
+  const auto shared =
+      static_cast<double>(std::count_if(p.begin(), p.end(), [&](const std::string& each) { return g.contains(each); }));
   return 2 * shared / static_cast<double>(p.size() + g.size());
 }
 

@@ -26,8 +26,8 @@ std::optional<double> WorkedAnswer(std::string_view text);
 /// Equal within rounding (1e-4 of the larger, at least 1e-6).
 bool SameNumber(double a, double b);
 
-/// BIG-Bench-Hard (Suzgun et al., arXiv 2210.09261): what follows the last "the answer is", to the end of its line, without
-/// a closing full stop; the whole output, trimmed, where the words are not there.
+/// BIG-Bench-Hard (Suzgun et al., arXiv 2210.09261): what follows the last "the answer is", to the end of its line,
+/// without a closing full stop; the whole output, trimmed, where the words are not there.
 std::string AnswerIs(std::string_view text);
 
 /// LegalBench's normalisation: without ASCII punctuation, trimmed, lower case.
@@ -35,8 +35,9 @@ std::string NormalizeLegal(std::string_view text);
 
 /// LawBench's multi_choice_judge: the right option occurs in the output and no other does.
 bool OnlyOptionNamed(std::string_view output, std::span<const std::string> options, std::string_view right);
-/// Numbers of articles in an answer such as "第二百六十四条、刑法第266条", in order: LawBench task 3-1. The first number
-/// of each piece between 、 counts; what matches 第…款 is left out first, as published; Chinese numerals up to 9999.
+/// Numbers of articles in an answer such as "第二百六十四条、刑法第266条", in order: LawBench task 3-1. The first
+/// number of each piece between 、 counts; what matches 第…款 is left out first, as published; Chinese numerals up to
+/// 9999.
 std::vector<int> ArticleNumbers(std::string_view text);
 /// A whole number in Chinese numerals ("二百六十四", "一百零三", "三四一"); empty when it is none.
 std::optional<int> ChineseNumber(std::string_view text);

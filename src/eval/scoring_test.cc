@@ -11,9 +11,9 @@ namespace {
 TEST(LastNumber, FindsNumbersAsPeopleWriteThem) {
   EXPECT_EQ(LastNumber("so it costs $1,250.50."), 1250.5);
   EXPECT_EQ(LastNumber("first 3 then -4"), -4);
-  EXPECT_EQ(LastNumber("7-4"), 4);             // a difference, not minus four
+  EXPECT_EQ(LastNumber("7-4"), 4);  // a difference, not minus four
   EXPECT_EQ(LastNumber("the loss is -$20"), -20);
-  EXPECT_EQ(LastNumber("1,2,3"), 3);           // a list, not 123
+  EXPECT_EQ(LastNumber("1,2,3"), 3);  // a list, not 123
   EXPECT_EQ(LastNumber("12,345,678 people"), 12345678);
   EXPECT_EQ(LastNumber("about .5"), 0.5);
   EXPECT_EQ(LastNumber("5. "), 5);

@@ -22,13 +22,13 @@ struct ItemScore {
 };
 
 struct EvalItem {
-  std::string id;      // unique in its suite: "word_sorting/17"
-  std::string family;  // what results are grouped by: a family of problems, a task
-  std::string prompt;  // a user's message, or the text to be continued
-  std::string gold;    // the right answer, as shown in samples; the class, for balanced accuracy
+  std::string id;                 // unique in its suite: "word_sorting/17"
+  std::string family;             // what results are grouped by: a family of problems, a task
+  std::string prompt;             // a user's message, or the text to be continued
+  std::string gold;               // the right answer, as shown in samples; the class, for balanced accuracy
   std::vector<std::string> stop;  // where a continued text would begin its next question
   int32_t max_tokens = 512;
-  int32_t thinking_tokens = 0;    // more than max_tokens, for a model that thinks before it answers
+  int32_t thinking_tokens = 0;  // more than max_tokens, for a model that thinks before it answers
   std::function<ItemScore(std::string_view output)> score;
 };
 
@@ -40,11 +40,11 @@ enum class Metric {
 };
 
 struct SuiteContext {
-  std::string data;    // the folder that holds the suites' folders
+  std::string data;  // the folder that holds the suites' folders
   uint64_t seed = 1;
-  int64_t n = 0;       // items wanted; 0: all. Suites without end make so many, others give all that they have
-  int shots = -1;      // worked examples before the question; -1: as the suite has it
-  bool chat = true;    // the model takes messages; else it continues a text
+  int64_t n = 0;     // items wanted; 0: all. Suites without end make so many, others give all that they have
+  int shots = -1;    // worked examples before the question; -1: as the suite has it
+  bool chat = true;  // the model takes messages; else it continues a text
 };
 
 struct FamilyInfo {
@@ -67,7 +67,7 @@ struct Suite {
   std::string_view about;
   std::string_view paper;
   std::string_view licence;
-  std::string_view folder;  // below the data folder; empty: needs no files
+  std::string_view folder;      // below the data folder; empty: needs no files
   std::string_view extra_name;  // of ItemScore::extra; empty: none
   bool mean_of_families;        // the headline is the mean over families, as its authors report it; else over items
   Result<LoadedSuite> (*load)(const SuiteContext& context);

@@ -1,5 +1,5 @@
-// BIG-Bench-Hard: the 27 tasks with the three worked examples that its authors publish (cot-prompts/), exact match of what
-// follows "the answer is" (Suzgun et al., arXiv 2210.09261).
+// BIG-Bench-Hard: the 27 tasks with the three worked examples that its authors publish (cot-prompts/), exact match of
+// what follows "the answer is" (Suzgun et al., arXiv 2210.09261).
 #include "eval/files.h"
 #include "eval/scoring.h"
 #include "eval/suite.h"

@@ -1,5 +1,5 @@
-// LawBench (Fei et al., arXiv 2309.16289), Chinese law: the zero-shot prompts of its files, its scorers where they can be
-// had without other people's word lists; see docs/eval.md for the two that differ and the one left out.
+// LawBench (Fei et al., arXiv 2309.16289), Chinese law: the zero-shot prompts of its files, its scorers where they can
+// be had without other people's word lists; see docs/eval.md for the two that differ and the one left out.
 #include <algorithm>
 #include <set>
 
@@ -99,7 +99,8 @@ ScoreFn MakeScore(Rule rule, const std::string& gold, const std::vector<std::str
       };
     case Rule::kRouge:
       return [gold](std::string_view output) {
-        return ItemScore{.value = RougeLCharacters(output, gold), .extra = {}, .parsed = std::string(FirstLine(output))};
+        return ItemScore{
+            .value = RougeLCharacters(output, gold), .extra = {}, .parsed = std::string(FirstLine(output))};
       };
   }
   return {};
@@ -128,7 +129,9 @@ Result<LoadedSuite> LoadLawBench(const SuiteContext& context) {
     FATHOM_TRY(const auto list, ReadSuiteJson(context.data, file));
     if (!list.is_array()) return Fail(ErrorCode::kCorrupt, "{}: no list", file);
     const std::string family(task.name);
-    loaded.families.push_back({.name = family, .metric = task.metric, .metric_name = std::string(task.metric_name),
+    loaded.families.push_back({.name = family,
+                               .metric = task.metric,
+                               .metric_name = std::string(task.metric_name),
                                .count_chance = task.metric == Metric::kAccuracy});
     std::vector<std::string> options;
     if (task.rule == Rule::kLetter) options = {"A", "B", "C", "D"};

@@ -1,8 +1,8 @@
 // LegalBench (Guha et al., arXiv 2308.11462): the tasks whose test questions are on this disk, each with its own prompt
 // (base_prompt.txt, examples included), exact match after normalising, balanced accuracy over the answers.
 //
-// What a task's folder must have to be scored: base_prompt.txt and history_test.tsv. Folders that hold the training rows
-// only are named, not scored: those rows are the examples of the prompt.
+// What a task's folder must have to be scored: base_prompt.txt and history_test.tsv. Folders that hold the training
+// rows only are named, not scored: those rows are the examples of the prompt.
 #include "eval/files.h"
 #include "eval/scoring.h"
 #include "eval/suite.h"

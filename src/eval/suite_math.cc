@@ -1,8 +1,8 @@
 // Word problems with a number for an answer: GSM8K, SVAMP, ASDiv, MAWPS.
 //
-// Messages get the bare question. Texts to continue get worked examples first, "Q: … A: … The answer is N.", the form of
-// Wei et al. (arXiv 2201.11903); the examples are the first of GSM8K's own training set, with its calculator marks taken
-// out, not the eight that their paper prints.
+// Messages get the bare question. Texts to continue get worked examples first, "Q: … A: … The answer is N.", the form
+// of Wei et al. (arXiv 2201.11903); the examples are the first of GSM8K's own training set, with its calculator marks
+// taken out, not the eight that their paper prints.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -28,7 +28,8 @@ Result<LoadedSuite> LoadVerifiable(const SuiteContext& context) {
     item.gold = problem->answer;
     item.max_tokens = kMostTokens;
     item.score = [problem](std::string_view output) {
-      return ItemScore{.value = AnswerMatches(*problem, output) ? 1.0 : 0.0, .extra = {}, .parsed = std::string(output)};
+      return ItemScore{
+          .value = AnswerMatches(*problem, output) ? 1.0 : 0.0, .extra = {}, .parsed = std::string(output)};
     };
     loaded.items.push_back(std::move(item));
   }

@@ -35,7 +35,8 @@ class SuiteFiles : public testing::Test {
 
 TEST_F(SuiteFiles, Gsm8kTakesItsExamplesFromTheTrainingSet) {
   Write("gsm8k/test.jsonl", R"({"question": "Two and 1,000?", "answer": "2+1000=<<2+1000=1002>>1002\n#### 1,002"})");
-  Write("gsm8k/train.jsonl", R"({"question": "One and one?", "answer": "1+1=<<1+1=2>>2 in all.\n#### 2"})" "\n");
+  Write("gsm8k/train.jsonl", R"({"question": "One and one?", "answer": "1+1=<<1+1=2>>2 in all.\n#### 2"})"
+                             "\n");
   const auto chat = Load("gsm8k");
   ASSERT_TRUE(chat) << chat.error().message;
   ASSERT_EQ(chat->items.size(), 1u);
@@ -52,9 +53,9 @@ TEST_F(SuiteFiles, Gsm8kTakesItsExamplesFromTheTrainingSet) {
 TEST_F(SuiteFiles, SmallMathSets) {
   Write("math_small/svamp_test.jsonl",
         R"({"Answer": 4.0, "Question": "How many?", "Body": "Six pens less two", "Type": "Common-Divison"})");
-  Write("math_small/asdiv_test.jsonl",
-        R"({"body": "At noon.", "question": "When?", "answer": "3:30 p.m."})" "\n"
-        R"~({"body": "Nine.", "question": "How many?", "answer": "9 (pears)"})~");
+  Write("math_small/asdiv_test.jsonl", R"({"body": "At noon.", "question": "When?", "answer": "3:30 p.m."})"
+                                       "\n"
+                                       R"~({"body": "Nine.", "question": "How many?", "answer": "9 (pears)"})~");
   Write("math_small/mawps_test.jsonl", R"({"input": "Half of 5?", "target": 2.5, "type": "singleop"})");
   const auto svamp = Load("svamp");
   ASSERT_TRUE(svamp) << svamp.error().message;
@@ -71,15 +72,17 @@ TEST_F(SuiteFiles, SmallMathSets) {
 }
 
 TEST_F(SuiteFiles, BbhCutsItsExamples) {
-  Write("bbh/cot-prompts/coins.txt",
-        "canary\n-----\nSay which.\n\nQ: a\nA: Let's think step by step.\nSo the answer is (A).\n\nQ: b\nA: Let's think "
-        "step by step.\nSo the answer is (B).\n");
+  Write(
+      "bbh/cot-prompts/coins.txt",
+      "canary\n-----\nSay which.\n\nQ: a\nA: Let's think step by step.\nSo the answer is (A).\n\nQ: b\nA: Let's think "
+      "step by step.\nSo the answer is (B).\n");
   Write("bbh/bbh/coins.json", R"~({"examples": [{"input": "c\nOptions:", "target": "(C)"}]})~");
   Write("bbh/bbh/lost.json", R"({"examples": []})");
   const auto all = Load("bbh");
   ASSERT_TRUE(all) << all.error().message;
   EXPECT_THAT(all->items[0].prompt, testing::StartsWith("Say which.\n\nQ: a\n"));
-  EXPECT_THAT(all->items[0].prompt, testing::EndsWith("So the answer is (B).\n\nQ: c\nOptions:\nA: Let's think step by step."));
+  EXPECT_THAT(all->items[0].prompt,
+              testing::EndsWith("So the answer is (B).\n\nQ: c\nOptions:\nA: Let's think step by step."));
   EXPECT_THAT(all->notes, testing::ElementsAre(HasSubstr("lost")));
   EXPECT_EQ(all->items[0].score("Hm. So the answer is (C).").value, 1);
   EXPECT_EQ(all->items[0].score("(C) perhaps").value, 0);
@@ -108,7 +111,8 @@ TEST_F(SuiteFiles, LegalBenchNeedsATest) {
 
 TEST_F(SuiteFiles, LawBench) {
   Write("lawbench/1-2.json", R"([{"instruction": "选择", "question": "哪项?", "answer": "正确答案：B。"}])");
-  Write("lawbench/2-2.json", R"([{"instruction": "类别包括:违约、利息。写", "question": "句子", "answer": "争议焦点类别：利息。"},
+  Write("lawbench/2-2.json",
+        R"([{"instruction": "类别包括:违约、利息。写", "question": "句子", "answer": "争议焦点类别：利息。"},
     {"instruction": "类别包括:违约、利息。写", "question": "句子", "answer": "争议焦点类别：赔偿。"}])");
   Write("lawbench/3-1.json", R"([{"instruction": "给出", "question": "事实", "answer": "法条:刑法第266、159条"}])");
   Write("lawbench/3-3.json", R"([{"instruction": "罪名", "question": "事实", "answer": "罪名:盗窃;诈骗"}])");

@@ -67,7 +67,9 @@ bool ParsesAsNumber(std::string_view word) {
 }
 
 /// Rounded to decimals as Python does it: to nearest by the exact binary value.
-double Rounded(double value, int decimals) { return std::strtod(fmt::format("{:.{}f}", value, decimals).c_str(), nullptr); }
+double Rounded(double value, int decimals) {
+  return std::strtod(fmt::format("{:.{}f}", value, decimals).c_str(), nullptr);
+}
 
 struct Number {
   double value = std::numeric_limits<double>::quiet_NaN();
@@ -148,8 +150,8 @@ std::string AsText(const Number& number) {
 std::string WithoutPunctuation(std::string_view text) {
   std::string out;
   for (const char c : text) {
-    const bool punctuation = (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
-                             (c >= '{' && c <= '~');
+    const bool punctuation =
+        (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
     if (!punctuation) out += c;
   }
   return out;
@@ -162,15 +164,19 @@ std::string WithoutArticles(std::string_view text) {
   std::string out;
   for (size_t at = 0; at < text.size();) {
     size_t end = at;
-    const auto in_word = [&](char c) { return IsLetter(c) || IsDigit(c) || c == '_' || static_cast<signed char>(c) < 0; };
+    const auto in_word = [&](char c) {
+      return IsLetter(c) || IsDigit(c) || c == '_' || static_cast<signed char>(c) < 0;
+    };
     while (end < text.size() && in_word(text[end])) ++end;
     if (end == at) {
       out += text[at++];
       continue;
     }
     const std::string_view word = text.substr(at, end - at);
-    if (IsArticle(word)) out += ' ';
-    else out += word;
+    if (IsArticle(word))
+      out += ' ';
+    else
+      out += word;
     at = end;
   }
   return out;
