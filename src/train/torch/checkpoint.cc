@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int kStateVersion = 1;
+constexpr int64_t kStateVersion = 2;
 constexpr char kPrefix[] = "step-";
 
 /// A tensor under the name and shape that Hugging Face gives it: a view of rows of one of ours.
@@ -75,11 +75,6 @@ std::span<const std::byte> Bytes(const Tensor& x) {
   return {static_cast<const std::byte*>(x.data_ptr()), static_cast<size_t>(x.numel() * x.element_size())};
 }
 
-/// Writes tensors one after another; gather(i) gives the i-th, whole. Only rank 0 has a writer.
-struct TensorFile {
-  std::vector<Piece> declared;  // values may be empty views: only names and shapes count
-};
-
 Status WriteTensors(const std::string& path, const std::vector<Piece>& pieces, DType dtype) {
   FATHOM_TRY(auto writer, SafetensorsWriter::Create(path));
   writer->AddMetadata("format", "pt");
@@ -125,22 +120,38 @@ Status CopyTokenizer(const std::string& folder, const ExportFiles& files, std::v
   return {};
 }
 
-/// Model files into an existing folder; names of what was written are appended. Collective.
-Status WriteModel(TrainModel& model, const std::string& folder, DType dtype, const ExportFiles& files,
-                  std::vector<std::string>& written) {
+/// The whole model in pieces, on rank 0. Collective.
+std::vector<Piece> ModelPieces(TrainModel& model) {
   std::vector<Piece> pieces;
   for (const Parameter& parameter : model.parameters()) {
     const Tensor whole = Gathered(parameter.value.detach(), parameter.sharded, model.ranks());
     if (model.ranks().rank() != 0) continue;
     for (Piece& piece : Pieces(parameter.name, whole)) pieces.push_back(std::move(piece));
   }
-  if (model.ranks().rank() != 0) return {};
+  return pieces;
+}
+
+/// Model files into an existing folder; names of what was written are appended.
+Status WriteModel(const ModelConfig& model, const std::vector<Piece>& pieces, const std::string& folder, DType dtype,
+                  const ExportFiles& files, std::vector<std::string>& written) {
   FATHOM_TRY(const std::string config,
-             HfConfigJson(model.config(), dtype, {.bos = files.bos, .eos = files.eos, .pad = files.pad}));
+             HfConfigJson(model, dtype, {.bos = files.bos, .eos = files.eos, .pad = files.pad}));
   FATHOM_CHECK_OK(WriteText(JoinPath(folder, "config.json"), config));
   FATHOM_CHECK_OK(WriteTensors(JoinPath(folder, "model.safetensors"), pieces, dtype));
   written.insert(written.end(), {"config.json", "model.safetensors"});
   return CopyTokenizer(folder, files, written);
+}
+
+/// Runs `write` on rank 0 and tells all ranks how it went, so that none waits for one that gave up. Collective.
+template <typename Fn>
+Status OnRankZero(TrainModel& model, Fn&& write) {
+  Ranks& ranks = model.ranks();
+  const Status status = ranks.rank() == 0 ? write() : Status();
+  if (ranks.alone()) return status;
+  at::Tensor failed = at::full({1}, status ? 0.0f : 1.0f).to(model.device());
+  ranks.Sum(failed);
+  if (status && failed.item<float>() > 0) return Fail(ErrorCode::kIo, "rank 0 could not write; its message says why");
+  return status;
 }
 
 std::optional<int64_t> StepOf(const std::string& name) {
@@ -152,6 +163,23 @@ std::optional<int64_t> StepOf(const std::string& name) {
   return step;
 }
 
+/// A whole number at a key, -1 when there is none.
+int64_t Count(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number_integer() ? found->get<int64_t>() : -1;
+}
+std::string Text(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+/// Names of files in it may be no UTF-8.
+std::string Dump(const json& value, int indent) { return value.dump(indent, ' ', false, json::error_handler_t::replace); }
+uint64_t HashJson(const json& value) {
+  const std::string text = Dump(value, -1);  // keys are sorted
+  return XXH3_64bits(text.data(), text.size());
+}
+std::string Hex(uint64_t hash) { return fmt::format("{:016x}", hash); }
+
 Result<json> ReadState(const std::string& folder) {
   const std::string path = JoinPath(folder, "state.json");
   FATHOM_TRY(const std::string text, ReadWholeFile(Env::Default(), path, int64_t{64} << 20));
@@ -159,9 +187,17 @@ Result<json> ReadState(const std::string& folder) {
   if (!state.is_object() || !state.contains("files") || !state["files"].is_object() || !state.contains("trainer")) {
     return Fail(ErrorCode::kCorrupt, "{}: not a checkpoint's state", path);
   }
-  if (state.value("version", 0) != kStateVersion) {
-    return Fail(ErrorCode::kUnsupported, "{}: version {}, and this program knows {}", path, state.value("version", 0),
+  const int64_t version = Count(state, "version");
+  if (version < 1 || version > kStateVersion) {
+    return Fail(ErrorCode::kUnsupported, "{}: version {}, and this program knows up to {}", path, version,
                 kStateVersion);
+  }
+  if (version >= 2) {  // version 1 had no hash of this file itself
+    const std::string hash = Text(state, "xxh3");
+    state.erase("xxh3");
+    if (hash != Hex(HashJson(state))) {
+      return Fail(ErrorCode::kCorrupt, "{}: its content has changed since it was written", path);
+    }
   }
   return state;
 }
@@ -171,12 +207,11 @@ Status CheckFiles(const std::string& folder, const json& state) {
     const std::string path = JoinPath(folder, name);
     if (!facts.is_object()) return Fail(ErrorCode::kCorrupt, "{}: no facts about {}", folder, name);
     FATHOM_TRY(const int64_t size, Env::Default().FileSize(path));
-    if (size != facts.value("bytes", int64_t{-1})) {
-      return Fail(ErrorCode::kCorrupt, "{}: {} bytes, and it was written with {}", path, size,
-                  facts.value("bytes", int64_t{-1}));
+    if (const int64_t bytes = Count(facts, "bytes"); size != bytes) {
+      return Fail(ErrorCode::kCorrupt, "{}: {} bytes, and it was written with {}", path, size, bytes);
     }
     FATHOM_TRY(const uint64_t hash, HashFile(path));
-    if (fmt::format("{:016x}", hash) != facts.value("xxh3", "")) {
+    if (Hex(hash) != Text(facts, "xxh3")) {
       return Fail(ErrorCode::kCorrupt, "{}: its content has changed since it was written", path);
     }
   }
@@ -232,47 +267,50 @@ Status LoadTensors(const ModelFile& file, const std::string& where, const std::s
 }  // namespace
 
 Status ExportModel(TrainModel& model, const std::string& folder, DType dtype, const ExportFiles& files) {
-  if (model.ranks().rank() == 0) FATHOM_CHECK_OK(MakeFolder(folder));
-  std::vector<std::string> written;
-  return WriteModel(model, folder, dtype, files, written);
+  const std::vector<Piece> pieces = ModelPieces(model);
+  return OnRankZero(model, [&]() -> Status {
+    FATHOM_CHECK_OK(MakeFolder(folder));
+    std::vector<std::string> written;
+    return WriteModel(model.config(), pieces, folder, dtype, files, written);
+  });
 }
 
 Result<CheckpointInfo> SaveCheckpoint(const std::string& folder, int64_t step, TrainModel& model, Optimizer& optimizer,
                                       const json& state, const ExportFiles& files, int keep) {
   const std::string name = fmt::format("{}{:08}", kPrefix, step), path = JoinPath(folder, name);
   const std::string temporary = JoinPath(folder, ".writing-" + name);
-  const bool writes = model.ranks().rank() == 0;
+  // All collective work comes first: rank 0 may fail at any place after it.
+  const std::vector<Piece> weights = ModelPieces(model);
+  std::vector<Piece> moments;
+  std::map<std::string, bool> sharded;
+  for (const Parameter& parameter : model.parameters()) sharded[parameter.name] = parameter.sharded;
+  for (const auto& [key, value] : optimizer.State()) {
+    moments.push_back({key, Gathered(value, sharded[key.substr(0, key.rfind('.'))], model.ranks())});
+  }
   std::error_code ignored;
-  const auto write = [&]() -> Status {
-    if (writes) {
-      fs::remove_all(temporary, ignored);
-      FATHOM_CHECK_OK(MakeFolder(temporary));
-    }
+  const Status status = OnRankZero(model, [&]() -> Status {
+    fs::remove_all(temporary, ignored);
+    FATHOM_CHECK_OK(MakeFolder(temporary));
     std::vector<std::string> names;
-    FATHOM_CHECK_OK(WriteModel(model, temporary, DType::kF32, files, names));
-    std::vector<Piece> pieces;
-    std::map<std::string, bool> sharded;
-    for (const Parameter& parameter : model.parameters()) sharded[parameter.name] = parameter.sharded;
-    for (const auto& [key, value] : optimizer.State()) {
-      pieces.push_back({key, Gathered(value, sharded[key.substr(0, key.rfind('.'))], model.ranks())});
-    }
-    if (!writes) return {};
-    FATHOM_CHECK_OK(WriteTensors(JoinPath(temporary, "optimizer.safetensors"), pieces, DType::kF32));
+    FATHOM_CHECK_OK(WriteModel(model.config(), weights, temporary, DType::kF32, files, names));
+    FATHOM_CHECK_OK(WriteTensors(JoinPath(temporary, "optimizer.safetensors"), moments, DType::kF32));
     names.push_back("optimizer.safetensors");
     json facts = json::object();
     for (const std::string& file : names) {
       FATHOM_TRY(const uint64_t hash, HashFile(JoinPath(temporary, file)));
       FATHOM_TRY(const int64_t bytes, Env::Default().FileSize(JoinPath(temporary, file)));
-      facts[file] = {{"bytes", bytes}, {"xxh3", fmt::format("{:016x}", hash)}};
+      facts[file] = {{"bytes", bytes}, {"xxh3", Hex(hash)}};
     }
-    const json all = {{"version", kStateVersion}, {"step", step}, {"optimizer_steps", optimizer.steps()},
-                      {"files", facts}, {"trainer", state}};
-    FATHOM_CHECK_OK(WriteText(JoinPath(temporary, "state.json"), all.dump(1) + "\n"));
+    json all = {{"version", kStateVersion}, {"step", step}, {"optimizer_steps", optimizer.steps()},
+                {"files", facts}, {"trainer", state}};
+    all["xxh3"] = Hex(HashJson(all));
+    FATHOM_CHECK_OK(WriteText(JoinPath(temporary, "state.json"), Dump(all, 1) + "\n"));
     fs::remove_all(path, ignored);
     FATHOM_CHECK_OK(Env::Default().Rename(temporary, path));
     return Env::Default().SyncDirectory(folder);
-  };
-  if (Status status = write(); !status) {
+  });
+  const bool writes = model.ranks().rank() == 0;
+  if (!status) {
     if (writes) fs::remove_all(temporary, ignored);
     return Prefix(status.error(), "the checkpoint could not be written (earlier ones are untouched)");
   }
@@ -323,7 +361,7 @@ Result<json> LoadCheckpoint(const CheckpointInfo& checkpoint, TrainModel& model,
     FATHOM_CHECK_OK(CopyInto(info, whole, path));
     if (shard) value.copy_(whole.narrow(0, local * model.ranks().rank(), local));
   }
-  optimizer.set_steps(state.value("optimizer_steps", int64_t{0}));
+  optimizer.set_steps(std::max<int64_t>(0, Count(state, "optimizer_steps")));
   return state["trainer"];
 }
 

@@ -1,5 +1,7 @@
 #include "train/torch/cpu_kernels.h"
 
+#include <initializer_list>
+
 // cpu_kernels.inc is compiled once for each instruction set. It includes nothing, so that no inline function of a
 // standard header can be compiled with instructions that another machine lacks.
 namespace fathom::train::plain {
@@ -32,19 +34,13 @@ namespace {
   }
 
 template <typename T>
-CpuKernels<T> Choose() {
+constexpr CpuKernels<T> kPlain FATHOM_KERNELS(plain);
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq")) {
-    return FATHOM_KERNELS(avx512);
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") &&
-      __builtin_cpu_supports("f16c")) {
-    return FATHOM_KERNELS(avx2);
-  }
+template <typename T>
+constexpr CpuKernels<T> kAvx2 FATHOM_KERNELS(avx2);
+template <typename T>
+constexpr CpuKernels<T> kAvx512 FATHOM_KERNELS(avx512);
 #endif
-  return FATHOM_KERNELS(plain);
-}
 #undef FATHOM_KERNELS
 
 }  // namespace
@@ -55,15 +51,35 @@ int64_t AttentionWork(int64_t tokens, int64_t qk_dim, int64_t v_dim) {
   return n * (3 * q + 2 * v) + kBlock * (2 * q + v) + 2 * kBlock * (n + 16) + 64;
 }
 
-template <>
-const CpuKernels<float>& Kernels<float>() {
-  static const CpuKernels<float> kernels = Choose<float>();
-  return kernels;
+template <typename T>
+const CpuKernels<T>* KernelsFor(InstructionSet set) {
+  if (set == InstructionSet::kPlain) return &kPlain<T>;
+#if defined(__x86_64__)
+  if (set == InstructionSet::kAvx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c")) {
+    return &kAvx2<T>;
+  }
+  if (set == InstructionSet::kAvx512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+    return &kAvx512<T>;
+  }
+#endif
+  return nullptr;
 }
-template <>
-const CpuKernels<Bf16>& Kernels<Bf16>() {
-  static const CpuKernels<Bf16> kernels = Choose<Bf16>();
-  return kernels;
+template const CpuKernels<float>* KernelsFor<float>(InstructionSet);
+template const CpuKernels<Bf16>* KernelsFor<Bf16>(InstructionSet);
+
+template <typename T>
+const CpuKernels<T>& Kernels() {
+  static const CpuKernels<T>& best = [] -> const CpuKernels<T>& {
+    for (const auto set : {InstructionSet::kAvx512, InstructionSet::kAvx2}) {
+      if (const CpuKernels<T>* kernels = KernelsFor<T>(set)) return *kernels;
+    }
+    return kPlain<T>;
+  }();
+  return best;
 }
+template const CpuKernels<float>& Kernels<float>();
+template const CpuKernels<Bf16>& Kernels<Bf16>();
 
 }  // namespace fathom::train

@@ -56,8 +56,14 @@ struct CpuKernels {
   void (*attention_backward)(const AttentionTask<T>& task, float* work);
 };
 
-/// T: float or Bf16.
+/// T: float or Bf16. The best that this CPU has.
 template <typename T>
 const CpuKernels<T>& Kernels();
+
+enum class InstructionSet { kPlain, kAvx2, kAvx512 };
+
+/// The loops for one instruction set, so that tests can hold them against each other; nullptr where this CPU lacks it.
+template <typename T>
+const CpuKernels<T>* KernelsFor(InstructionSet set);
 
 }  // namespace fathom::train

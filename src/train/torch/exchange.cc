@@ -1,5 +1,7 @@
 #include "train/torch/exchange.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 namespace fathom::train {
 namespace {
 

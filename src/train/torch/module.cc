@@ -1,5 +1,7 @@
 #include "train/torch/module.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <cmath>
 
 #include "train/torch/exchange.h"
@@ -59,6 +61,7 @@ TrainModel::TrainModel(const ModelConfig& config, const LossSpec& loss, uint64_t
   }
   loads_ = at::zeros({std::max<int64_t>(1, moe_layers()), std::max(1, config.moe.n_routed_experts)},
                      at::TensorOptions(device).dtype(at::kFloat));
+  balance_ = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
 }
 
 // std 0: a vector of ones (norms) or of zeros (biases).
@@ -163,8 +166,8 @@ TrainModel::Context TrainModel::MakeContext(const DeviceBatch& batch, bool with_
   const Tensor frequency =
       at::tensor(at::ArrayRef<float>(frequencies.data(), frequencies.size()), at::kFloat).to(device_);
   const Tensor angle = batch.positions.to(at::kFloat).unsqueeze(1) * frequency.unsqueeze(0);
-  return {&batch, (angle.cos() * rope_.magnitude()).contiguous(), (angle.sin() * rope_.magnitude()).contiguous(),
-          with_losses};
+  return {std::make_shared<const DeviceBatch>(batch), (angle.cos() * rope_.magnitude()).contiguous(),
+          (angle.sin() * rope_.magnitude()).contiguous(), with_losses};
 }
 
 Tensor TrainModel::Attention(const Layer& w, const Tensor& h, const Context& context) {
@@ -215,7 +218,8 @@ Tensor TrainModel::BalanceLoss(const Tensor& scores, const Tensor& choices, cons
   };
   const Tensor picked = at::zeros_like(scores).scatter_(1, choices, 1.0);
   const Tensor lengths = sums(at::ones({scores.size(0), 1}, scores.options()));
-  const Tensor f = sums(picked) * (static_cast<double>(moe.n_routed_experts) / moe.num_experts_per_tok) / lengths;
+  const Tensor f =
+      sums(picked) * (static_cast<double>(moe.n_routed_experts) / moe.num_experts_per_tok) / lengths.clamp_min(1);
   const Tensor p = sums(scores / (scores.sum(-1, true) + 1e-20));  // tokens · P
   return (f.detach() * p).sum();
 }
@@ -245,7 +249,9 @@ Tensor TrainModel::Experts(const Layer& w, const Tensor& h, const Context& conte
     loads_[w.moe_index].add_(
         at::bincount(choices.narrow(0, 0, real).reshape({-1}), {}, moe.n_routed_experts).to(at::kFloat));
     if (loss_.sequence_balance_weight > 0) {
-      input = WithLossFn::apply(h, BalanceLoss(scores, choices, context) * loss_.sequence_balance_weight);
+      const Tensor balance = BalanceLoss(scores, choices, context) * loss_.sequence_balance_weight;
+      balance_.add_(balance.detach());
+      input = WithLossFn::apply(h, balance);
     }
   }
   Tensor y = Dispatch(w, input, weights, choices);

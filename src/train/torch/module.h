@@ -9,7 +9,7 @@
 // auxiliary-loss-free balancing, sequence-wise loss) and 2.2 (multi-token prediction).
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <memory>
 #include <string>
@@ -79,7 +79,12 @@ class TrainModel {
   /// How many tokens each expert got in each MoE layer since ClearLoads(), [layers, E] f32, this rank's tokens only;
   /// MTP layers last.
   Tensor& loads() { return loads_; }
-  void ClearLoads() { loads_.zero_(); }
+  /// The sequence-wise balance losses of the same layers and tokens, weight included, as a sum; counted with the loads.
+  Tensor& balance() { return balance_; }
+  void ClearLoads() {
+    loads_.zero_();
+    balance_.zero_();
+  }
   /// Moves the correction biases by speed γ: up for experts below the mean load, down for those above (V3 section
   /// 2.1.2). REQUIRES: loads() summed over ranks.
   void UpdateBiases(double speed);
@@ -101,7 +106,8 @@ class TrainModel {
     Layer layer;
   };
   struct Context {
-    const DeviceBatch* batch;
+    // Owned: checkpointed blocks run again in the backward pass, when the caller's batch may be gone.
+    std::shared_ptr<const DeviceBatch> batch;
     Tensor cos, sin;  // [N, rope / 2]
     bool with_losses;
   };
@@ -133,7 +139,7 @@ class TrainModel {
   std::vector<Layer> layers_;
   std::vector<Mtp> mtp_;
   std::vector<Tensor> biases_;
-  Tensor loads_;
+  Tensor loads_, balance_;
 };
 
 }  // namespace fathom::train

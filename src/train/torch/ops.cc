@@ -1,6 +1,8 @@
 #include "train/torch/ops.h"
 
 #include <ATen/Parallel.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <atomic>
 
@@ -408,7 +410,7 @@ class CheckpointFn : public torch::autograd::Function<CheckpointFn> {
                           const std::shared_ptr<std::function<Tensor(const Tensor&)>>& body) {
     ctx->save_for_backward({x});
     // A function cannot be saved on the context; the closure rides along in a capsule of its own.
-    ctx->saved_data["body"] = c10::make_intrusive<Body>(body);
+    ctx->saved_data["body"] = c10::IValue::make_capsule(c10::make_intrusive<Body>(body));
     at::NoGradGuard no_grad;
     return (*body)(x);
   }
@@ -445,7 +447,8 @@ Tensor Linear(const Tensor& x, const Tensor& w) {
 Tensor Embed(const Tensor& table, const Tensor& ids) { return at::embedding(table, ids); }
 
 Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps, at::ScalarType out) {
-  if (UseFused(x)) return RmsNormFn::apply(x, weight, eps, static_cast<int64_t>(out));
+  const bool known = x.scalar_type() == at::kFloat || x.scalar_type() == out;  // there is no loop from bf16 to f32
+  if (UseFused(x) && known) return RmsNormFn::apply(x, weight, eps, static_cast<int64_t>(out));
   const Tensor wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
   return (wide * at::rsqrt(wide.square().mean(-1, true) + eps) * weight).to(out);
 }
@@ -529,6 +532,7 @@ Tensor GroupedExperts(const Tensor& x, const Tensor& weights, const ExpertGroups
                               slot_weights.narrow(0, first, count));
     parts.push_back(Linear(act, down.select(0, static_cast<int64_t>(e))));
   }
+  if (parts.empty()) return x * 0.0;  // no tokens at all
   return SumSlots(at::cat(parts, 0), groups.slots);
 }
 

@@ -8,8 +8,9 @@
 // them once, around a step.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
+#include <functional>
 #include <vector>
 
 namespace fathom::train {

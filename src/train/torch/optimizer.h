@@ -6,7 +6,7 @@
 // parameter. Not thread-safe.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <string>
 #include <utility>

@@ -4,7 +4,7 @@
 // trainer catches around a step.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <memory>
 #include <vector>

@@ -51,7 +51,7 @@ class Run {
       if (!recipe_.validation.empty() && (step_ % recipe_.validate_every_steps == 0 || step_ == total_steps_)) {
         FATHOM_CHECK_OK(Validate());
       }
-      if (Now() - last_saved_ > recipe_.checkpoint_minutes * 60 && step_ < total_steps_) SaveIfPossible();
+      if (step_ < total_steps_ && AnyRank(Now() - last_saved_ > recipe_.checkpoint_minutes * 60)) SaveIfPossible();
     }
     FATHOM_CHECK_OK(Save());
     const std::string folder = JoinPath(recipe_.output, "model");
@@ -117,14 +117,16 @@ class Run {
       return {};
     }
     FATHOM_TRY(const json state, LoadCheckpoint(*found, *model_, *optimizer_));
-    if (!state.is_object() || !state.contains("data") || !state.contains("stage")) {
+    const auto count = [&](const char* key) { return state.contains(key) && state[key].is_number_unsigned(); };
+    if (!state.is_object() || !state.contains("data") || !count("stage") || !count("step") || !count("tokens") ||
+        !count("batch_tokens") || !state.contains("seconds") || !state["seconds"].is_number()) {
       return Fail(ErrorCode::kCorrupt, "{}: the trainer's state is incomplete", found->path);
     }
-    step_ = state.value("step", int64_t{0});
-    tokens_ = state.value("tokens", int64_t{0});
+    step_ = state["step"].get<int64_t>();
+    tokens_ = state["tokens"].get<int64_t>();
     stage_ = state["stage"].get<size_t>();
-    elapsed_ = state.value("seconds", 0.0);
-    if (state.value("batch_tokens", recipe_.batch_tokens) != recipe_.batch_tokens || stage_ >= recipe_.stages.size()) {
+    elapsed_ = state["seconds"].get<double>();
+    if (state["batch_tokens"].get<int64_t>() != recipe_.batch_tokens || stage_ >= recipe_.stages.size()) {
       return Fail(ErrorCode::kInvalidArgument,
                   "{}: was made by a recipe with other batches or stages\nUse the old recipe, another [output], or "
                   "--restart.", found->path);
@@ -148,10 +150,15 @@ class Run {
 
   /// All ranks must stop together, so they ask each other.
   bool Stopping() {
-    bool stop = (options_.interrupted && options_.interrupted()) ||
+    const bool stop = (options_.interrupted && options_.interrupted()) ||
                 (options_.stop_after_steps > 0 && step_ - first_step_ >= options_.stop_after_steps);
-    if (ranks_->alone()) return stop;
-    at::Tensor any = at::full({1}, stop ? 1.0f : 0.0f).to(device_);
+    return AnyRank(stop);
+  }
+
+  /// What one rank wants, all do: they must make the same collective calls, and each has a clock of its own.
+  bool AnyRank(bool mine) {
+    if (ranks_->alone()) return mine;
+    at::Tensor any = at::full({1}, mine ? 1.0f : 0.0f).to(device_);
     ranks_->Sum(any);
     return any.item<float>() > 0;
   }
