@@ -142,15 +142,27 @@ Status WriteModel(const ModelConfig& model, const std::vector<Piece>& pieces, co
   return CopyTokenizer(folder, files, written);
 }
 
+/// A checkpoint of a run that has diverged would take the place of a good one.
+Status CheckFinite(const std::vector<Piece>& pieces) {
+  for (const Piece& piece : pieces) {
+    if (!piece.value.isfinite().all().item<bool>()) {
+      return Fail(ErrorCode::kInternal, "{} has values that are no numbers: the run has diverged", piece.name);
+    }
+  }
+  return {};
+}
+
 /// Runs `write` on rank 0 and tells all ranks how it went, so that none waits for one that gave up. Collective.
 template <typename Fn>
 Status OnRankZero(TrainModel& model, Fn&& write) {
   Ranks& ranks = model.ranks();
   const Status status = ranks.rank() == 0 ? write() : Status();
   if (ranks.alone()) return status;
-  at::Tensor failed = at::full({1}, status ? 0.0f : 1.0f).to(model.device());
+  // The kind of failure travels along, since it decides whether the run goes on.
+  at::Tensor failed = at::full({1}, status ? 0.0f : 1.0f + static_cast<float>(status.error().code)).to(model.device());
   ranks.Sum(failed);
-  if (status && failed.item<float>() > 0) return Fail(ErrorCode::kIo, "rank 0 could not write; its message says why");
+  const int code = static_cast<int>(failed.item<float>()) - 1;
+  if (status && code >= 0) return Fail(static_cast<ErrorCode>(code), "rank 0 could not write; its message says why");
   return status;
 }
 
@@ -289,6 +301,8 @@ Result<CheckpointInfo> SaveCheckpoint(const std::string& folder, int64_t step, T
   }
   std::error_code ignored;
   const Status status = OnRankZero(model, [&]() -> Status {
+    FATHOM_CHECK_OK(CheckFinite(weights));
+    FATHOM_CHECK_OK(CheckFinite(moments));
     fs::remove_all(temporary, ignored);
     FATHOM_CHECK_OK(MakeFolder(temporary));
     std::vector<std::string> names;

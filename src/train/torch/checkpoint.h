@@ -36,7 +36,7 @@ struct ExportFiles {
 Status ExportModel(TrainModel& model, const std::string& folder, DType dtype, const ExportFiles& files);
 
 /// Writes a checkpoint into `folder` and removes all but the newest `keep`. state: the trainer's own, stored as it is.
-/// Collective.
+/// Weights that are no numbers are refused (kInternal). Collective.
 Result<CheckpointInfo> SaveCheckpoint(const std::string& folder, int64_t step, TrainModel& model, Optimizer& optimizer,
                                       const nlohmann::json& state, const ExportFiles& files, int keep);
 

@@ -51,7 +51,9 @@ class Run {
       if (!recipe_.validation.empty() && (step_ % recipe_.validate_every_steps == 0 || step_ == total_steps_)) {
         FATHOM_CHECK_OK(Validate());
       }
-      if (step_ < total_steps_ && AnyRank(Now() - last_saved_ > recipe_.checkpoint_minutes * 60)) SaveIfPossible();
+      if (step_ < total_steps_ && AnyRank(Now() - last_saved_ > recipe_.checkpoint_minutes * 60)) {
+        FATHOM_CHECK_OK(SaveIfPossible());
+      }
     }
     FATHOM_CHECK_OK(Save());
     const std::string folder = JoinPath(recipe_.output, "model");
@@ -207,10 +209,8 @@ class Run {
     const double norm = FinishGradients(sum);
     if (!std::isfinite(sum.next) || !std::isfinite(norm)) {
       return Fail(ErrorCode::kInternal,
-                  "the loss is not a number at step {} (loss {}, gradient norm {})\nThe last good checkpoint is {}. Try "
-                  "a lower learning rate, a longer warm-up or smaller clip_norm, then run the same command again.",
-                  step_ + 1, sum.next / std::max<int64_t>(1, sum.next_count), norm,
-                  checkpoint_.path.empty() ? "none yet" : checkpoint_.path);
+                  "the loss is not a number at step {} (loss {}, gradient norm {})\n{}", step_ + 1,
+                  sum.next / std::max<int64_t>(1, sum.next_count), norm, AfterDivergence());
     }
     const double share = ScheduleShare(recipe_.schedule, tokens_, recipe_.total_tokens());
     optimizer_->Step(share);
@@ -306,18 +306,30 @@ class Run {
             {"batch_tokens", recipe_.batch_tokens}, {"data", stream_->State()}};
   }
 
+  std::string AfterDivergence() const {
+    return fmt::format("The last good checkpoint is {}. Try a lower learning rate, a longer warm-up or smaller "
+                       "clip_norm, then run the same command again.",
+                       checkpoint_.path.empty() ? "none yet" : checkpoint_.path);
+  }
+
   Status Save() {
     last_saved_ = Now();
     if (checkpoint_.step == step_ && !checkpoint_.path.empty()) return {};
-    FATHOM_TRY(checkpoint_, SaveCheckpoint(Folder(), step_, *model_, *optimizer_, State(), files_,
-                                           recipe_.keep_checkpoints));
+    auto saved = SaveCheckpoint(Folder(), step_, *model_, *optimizer_, State(), files_, recipe_.keep_checkpoints);
+    if (!saved && saved.error().code == ErrorCode::kInternal) {
+      return Fail(ErrorCode::kInternal, "{}\n{}", saved.error().message, AfterDivergence());
+    }
+    FATHOM_TRY(checkpoint_, std::move(saved));
     if (options_.on_checkpoint && ranks_->rank() == 0) options_.on_checkpoint(checkpoint_.path, step_);
     return {};
   }
 
   /// A full disk in the middle of a long run is told and tried again later; the run itself is worth more.
-  void SaveIfPossible() {
-    if (const Status status = Save(); !status) Say(status.error().message + "\nTraining goes on; free some space.");
+  Status SaveIfPossible() {
+    const Status status = Save();
+    if (status || status.error().code == ErrorCode::kInternal) return status;  // diverged: there is nothing to go on with
+    Say(status.error().message + "\nTraining goes on; free some space.");
+    return {};
   }
 
   void Say(const std::string& message) {
