@@ -185,7 +185,9 @@ std::string Text(const json& object, const char* key) {
   return found != object.end() && found->is_string() ? found->get<std::string>() : "";
 }
 /// Names of files in it may be no UTF-8.
-std::string Dump(const json& value, int indent) { return value.dump(indent, ' ', false, json::error_handler_t::replace); }
+std::string Dump(const json& value, int indent) {
+  return value.dump(indent, ' ', false, json::error_handler_t::replace);
+}
 uint64_t HashJson(const json& value) {
   const std::string text = Dump(value, -1);  // keys are sorted
   return XXH3_64bits(text.data(), text.size());

@@ -258,7 +258,8 @@ TEST_F(OpsTest, GroupedExperts) {
     const Operation op{[groups](const vector<Tensor>& x, at::ScalarType) {
                          return GroupedExperts(x[0], x[1], groups, x[2], x[3]);
                        },
-                       {Random({tokens, 12}), Random({tokens, 2}), Random({6, 2 * 7, 12}, 0.3), Random({6, 12, 7}, 0.3)},
+                       {Random({tokens, 12}), Random({tokens, 2}), Random({6, 2 * 7, 12}, 0.3),
+                        Random({6, 12, 7}, 0.3)},
                        {false, true, true, true}};
     Check(op);
     const vector<Tensor> results = Results(op, at::kFloat);

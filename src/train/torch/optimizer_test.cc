@@ -130,7 +130,9 @@ TEST_F(OptimizerTest, OrthogonalizeInBothOrientations) {
 TEST_F(OptimizerTest, OrthogonalizeTakesBatchesOneByOne) {
   const Tensor x = at::randn({5, 12, 7});
   const Tensor together = Orthogonalize(x, 10, at::kFloat);
-  for (int64_t i = 0; i < 5; ++i) EXPECT_TRUE(at::allclose(together[i], Orthogonalize(x[i], 10, at::kFloat), 1e-4, 1e-4));
+  for (int64_t i = 0; i < 5; ++i) {
+    EXPECT_TRUE(at::allclose(together[i], Orthogonalize(x[i], 10, at::kFloat), 1e-4, 1e-4)) << i;
+  }
   // Neither a matrix of nothing nor huge or tiny values end in NaN.
   EXPECT_EQ(Orthogonalize(at::zeros({3, 4}), 10, at::kFloat).abs().max().item<double>(), 0);
   for (const double scale : {1e-6, 1e15}) {

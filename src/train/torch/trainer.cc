@@ -146,7 +146,8 @@ class Run {
     options_.on_start({.parameters_total = count.total, .parameters_active = count.active,
                        .total_tokens = recipe_.total_tokens(), .total_steps = total_steps_, .first_step = first_step_,
                        .first_tokens = tokens_, .first_seconds = elapsed_,
-                       .resumed_from = first_step_ > 0 ? checkpoint_.path : "", .device = options_.device, .ranks = ranks_->size(), .threads = at::get_num_threads(), .flops_per_token = flops_per_token_,
+                       .resumed_from = first_step_ > 0 ? checkpoint_.path : "", .device = options_.device,
+                       .ranks = ranks_->size(), .threads = at::get_num_threads(), .flops_per_token = flops_per_token_,
                        .peak_flops = peak_flops_});
   }
 
@@ -327,7 +328,8 @@ class Run {
   /// A full disk in the middle of a long run is told and tried again later; the run itself is worth more.
   Status SaveIfPossible() {
     const Status status = Save();
-    if (status || status.error().code == ErrorCode::kInternal) return status;  // diverged: there is nothing to go on with
+    // Diverged: there is nothing to go on with.
+    if (status || status.error().code == ErrorCode::kInternal) return status;
     Say(status.error().message + "\nTraining goes on; free some space.");
     return {};
   }
