@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kFirstModel[] = "smollm2-135m";
+constexpr char kFirstModel[] = "smollm2-135m", kEmbeddedModel[] = "fathom-nano";
 
 bool IsModelDirectory(const fs::path& path) {
   std::error_code ignored;
@@ -89,6 +89,18 @@ std::vector<std::string> PulledModels() {
   return {names.begin(), names.end()};
 }
 
+std::string EmbeddedModel() {
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  if (error) return {};
+  const fs::path folder = program.parent_path();
+  // build/PRESET/fathom in a source tree; PREFIX/bin/fathom when installed.
+  for (const fs::path& models : {folder / "../../models", folder / "../share/fathom/models"}) {
+    if (const auto found = OnlyGguf(models / kEmbeddedModel)) return found->lexically_normal().string();
+  }
+  return {};
+}
+
 Result<std::string> ResolveModel(const std::string& name) {
   const auto folder = ModelsFolder();
   if (!name.empty()) {
@@ -96,6 +108,9 @@ Result<std::string> ResolveModel(const std::string& name) {
     if (fs::exists(name, ignored)) return name;
     if (folder) {
       if (auto found = FindPulled(*folder, name)) return *found;
+    }
+    if (name == kEmbeddedModel) {
+      if (std::string embedded = EmbeddedModel(); !embedded.empty()) return embedded;
     }
     const auto have = PulledModels();
     return Fail(ErrorCode::kNotFound, "{}: no such file, directory or pulled model\n{}", name,
@@ -113,6 +128,7 @@ Result<std::string> ResolveModel(const std::string& name) {
                   fmt::join(have, ", "));
     }
   }
+  if (std::string embedded = EmbeddedModel(); !embedded.empty()) return embedded;
   return Fail(ErrorCode::kNotFound,
               "no model: name one with -m FILE.gguf\nOr get one to begin with: fathom pull {}", kFirstModel);
 }

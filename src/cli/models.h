@@ -15,8 +15,12 @@ namespace fathom {
 /// The models folder; it need not exist. Errors: kNotFound when neither XDG_DATA_HOME nor HOME is set.
 Result<std::filesystem::path> ModelsFolder();
 
-/// A path as it is; else a pulled model's name; empty: $FATHOM_MODEL, else smollm2-135m if it was pulled, else the only
-/// pulled model. Errors: kNotFound with what there is, and how to get one.
+/// The model that comes with the program, by the name "fathom-nano": models/fathom-nano/*.gguf beside the build folder
+/// that the program stands in, or ../share/fathom/models/fathom-nano/*.gguf from its folder. Empty when there is none.
+std::string EmbeddedModel();
+
+/// A path as it is; else a pulled model's name, or "fathom-nano"; empty: $FATHOM_MODEL, else smollm2-135m if it was
+/// pulled, else the only pulled model, else fathom-nano. Errors: kNotFound with what there is, and how to get one.
 Result<std::string> ResolveModel(const std::string& name);
 
 /// Names that ResolveModel understands, sorted.

@@ -54,8 +54,13 @@ TEST_F(ModelsTest, PathsWinThenNames) {
 
 TEST_F(ModelsTest, DefaultModel) {
   const auto none = ResolveModel("");
-  ASSERT_FALSE(none);
-  EXPECT_THAT(none.error().message, HasSubstr("fathom pull"));
+  if (EmbeddedModel().empty()) {
+    ASSERT_FALSE(none);
+    EXPECT_THAT(none.error().message, HasSubstr("fathom pull"));
+  } else {
+    EXPECT_EQ(*none, EmbeddedModel());
+    EXPECT_EQ(*ResolveModel("fathom-nano"), EmbeddedModel());
+  }
   Put("only.gguf");
   EXPECT_EQ(*ResolveModel(""), folder_ / "fathom/models/only.gguf");
   Put("second.gguf");
