@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "format/model_file.h"
+#include "format/safetensors_writer.h"
 #include "io/env.h"
 #include "train/torch/tiny_model_for_test.h"
 
@@ -251,6 +252,25 @@ TEST_F(CheckpointTest, ExportsAreReadByTheEnginesReader) {
           << tiny_.model.parameters()[i].name;
     }
   }
+}
+
+/// With FATHOM_EXPORT_DIR: a model and its logits, which train_gradients.py --export holds against transformers.
+TEST_F(CheckpointTest, ExportForTransformers) {
+  const char* folder = std::getenv("FATHOM_EXPORT_DIR");
+  if (folder == nullptr) GTEST_SKIP() << "set FATHOM_EXPORT_DIR, then run tests/golden/train/train_gradients.py --export";
+  const Status status = ExportModel(tiny_.model, folder, DType::kF32, {.bos = 0, .eos = 1});
+  ASSERT_TRUE(status) << status.error().message;
+  const DeviceBatch batch = tiny_.model.ToDevice(TinyBatch({40}, 0, TinyConfig().vocab_size, 5));
+  const Tensor logits = tiny_.model.Logits(batch).contiguous(), tokens = batch.tokens.to(at::kInt).contiguous();
+  auto writer = SafetensorsWriter::Create(JoinPath(folder, "logits.safetensors"));
+  ASSERT_TRUE(writer) << writer.error().message;
+  (*writer)->Declare("tokens", DType::kI32, tokens.sizes().vec());
+  (*writer)->Declare("logits", DType::kF32, logits.sizes().vec());
+  ASSERT_TRUE((*writer)->WriteHeader());
+  for (const Tensor& tensor : {tokens, logits}) {
+    ASSERT_TRUE((*writer)->Append({static_cast<const std::byte*>(tensor.data_ptr()), tensor.nbytes()}));
+  }
+  ASSERT_TRUE((*writer)->Finish());
 }
 
 }  // namespace
