@@ -257,7 +257,7 @@ TEST_F(CheckpointTest, ExportsAreReadByTheEnginesReader) {
 /// With FATHOM_EXPORT_DIR: a model and its logits, which train_gradients.py --export holds against transformers.
 TEST_F(CheckpointTest, ExportForTransformers) {
   const char* folder = std::getenv("FATHOM_EXPORT_DIR");
-  if (folder == nullptr) GTEST_SKIP() << "set FATHOM_EXPORT_DIR, then run tests/golden/train/train_gradients.py --export";
+  if (folder == nullptr) GTEST_SKIP() << "for tests/golden/train/train_gradients.py --export; set FATHOM_EXPORT_DIR";
   const Status status = ExportModel(tiny_.model, folder, DType::kF32, {.bos = 0, .eos = 1});
   ASSERT_TRUE(status) << status.error().message;
   const DeviceBatch batch = tiny_.model.ToDevice(TinyBatch({40}, 0, TinyConfig().vocab_size, 5));
