@@ -82,7 +82,9 @@ inline std::string ProseForTest(const std::string& title, size_t bytes) {
   std::string text;
   for (int64_t paragraph = 0; text.size() < bytes; ++paragraph) {
     text += title + " paragraph " + std::to_string(paragraph) + ":";
-    for (int64_t i = 0; i < 5 + paragraph % 40; ++i) text += " word" + std::to_string((i * 7919 + paragraph * 104729) % 1000);
+    for (int64_t i = 0; i < 5 + paragraph % 40; ++i) {
+      text += " word" + std::to_string((i * 7919 + paragraph * 104729) % 1000);
+    }
     text += ".\n\n";
   }
   return text;
