@@ -299,6 +299,14 @@ class TrainTest(unittest.TestCase):
         self.refused(status=1, says="tokenizer.json")
         self.assertEqual(self.checkpoints(), [])
 
+    def test_restart_puts_earlier_checkpoints_away(self):
+        self.train("--steps", "4")
+        self.train("--restart", "--steps", "2")
+        self.assertEqual(self.checkpoints(), ["step-00000002"])
+        self.assertEqual(os.listdir(self.path("out", "checkpoints-before-1")), ["step-00000004"])
+        self.train("--steps", "1")  # goes on from the new run, not from the old one's higher step
+        self.assertIn("step-00000003", self.checkpoints())
+
     def test_init_from(self):
         self.train(out="base")
         text = self.train("--init-from", self.path("base", "model"), "--steps", "1", out="next")

@@ -22,7 +22,7 @@ void DescribeTrain(CLI::App& app, TrainCommand& command) {
   app.add_option("--init-from", command.init_from, "a Hugging Face directory whose weights to start from");
   app.add_option("--steps", command.steps, "stop after so many steps of this call (0: at the end of the recipe)")
       ->check(CLI::NonNegativeNumber);
-  app.add_flag("--restart", command.restart, "begin anew, past any checkpoint in the output folder");
+  app.add_flag("--restart", command.restart, "begin anew; checkpoints in the output folder are put away, not deleted");
   app.add_flag("-q,--quiet", command.quiet, "no progress");
 }
 

@@ -110,6 +110,7 @@ class Run {
   std::string Folder() const { return JoinPath(recipe_.output, "checkpoints"); }
 
   Status Resume() {
+    if (options_.restart) FATHOM_CHECK_OK(PutAway());
     std::vector<std::string> passed_over;
     const auto found = options_.restart ? std::nullopt : NewestCheckpoint(Folder(), passed_over);
     for (const std::string& message : passed_over) Say("passed over a damaged checkpoint: " + message);
@@ -140,6 +141,20 @@ class Run {
     return {};
   }
 
+  /// A run that begins anew must not meet the old one's checkpoints: they have higher steps, so they would be taken for
+  /// the newest. They are kept, under another name.
+  Status PutAway() {
+    Status status;
+    if (ranks_->rank() == 0 && Env::Default().Exists(Folder())) {
+      std::string away;
+      for (int i = 1; away.empty() || Env::Default().Exists(away); ++i) away = fmt::format("{}-before-{}", Folder(), i);
+      status = Env::Default().Rename(Folder(), away);
+      if (status) Say("the earlier checkpoints are in " + away);
+    }
+    if (AnyRank(!status) && status) return Fail(ErrorCode::kIo, "rank 0 could not put the earlier checkpoints away");
+    return status;
+  }
+
   void Announce() {
     if (!options_.on_start || ranks_->rank() != 0) return;
     const ParameterCount count = CountParameters(recipe_.model);
@@ -154,7 +169,7 @@ class Run {
   /// All ranks must stop together, so they ask each other.
   bool Stopping() {
     const bool stop = (options_.interrupted && options_.interrupted()) ||
-                (options_.stop_after_steps > 0 && step_ - first_step_ >= options_.stop_after_steps);
+                      (options_.stop_after_steps > 0 && step_ - first_step_ >= options_.stop_after_steps);
     return AnyRank(stop);
   }
 

@@ -48,7 +48,7 @@ struct TrainOptions {
   Recipe recipe;
   std::string device = "cpu";    // any that libtorch knows: "cuda", "cuda:1", …
   int threads = 0;               // of libtorch on the CPU; 0: as many as cores
-  bool restart = false;          // ignore checkpoints (and refuse where some would be overwritten unless force)
+  bool restart = false;          // begin anew; checkpoints in the output folder are put away, not deleted
   std::string init_from;         // weights to start from, a Hugging Face directory
   int64_t stop_after_steps = 0;  // of this call; 0: none. Saves and ends as an interruption does.
   // Called from the training thread. `interrupted` is asked between micro-batches.
