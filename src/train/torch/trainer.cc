@@ -290,19 +290,28 @@ class Run {
     options_.on_step(info);
   }
 
-  Status Validate() {
-    at::NoGradGuard no_grad;
+  /// The same batches every time, kept: held-out text stands at the end of its files, and compressed ones must be
+  /// unpacked to get there.
+  Status ReadValidation() {
     FATHOM_TRY(const auto stream,
                DataStream::Open(recipe_.validation, *tokenizer_,
                                 {.batch_tokens = recipe_.micro_batch_tokens,
                                  .sequence_length = recipe_.sequence_length, .seed = recipe_.seed,
                                  .rank = ranks_->rank(), .ranks = ranks_->size()}));
     const int64_t share = recipe_.micro_batch_tokens * ranks_->size();
-    const int64_t batches = std::max<int64_t>(1, recipe_.validation_tokens / share);
+    for (int64_t i = 0; i < std::max<int64_t>(1, recipe_.validation_tokens / share); ++i) {
+      FATHOM_TRY(Batch batch, stream->Next());
+      validation_.push_back(std::move(batch));
+    }
+    return {};
+  }
+
+  Status Validate() {
+    at::NoGradGuard no_grad;
+    if (validation_.empty()) FATHOM_CHECK_OK(ReadValidation());
     Losses sum;
     double bytes = 0;
-    for (int64_t i = 0; i < batches; ++i) {
-      FATHOM_TRY(const Batch batch, stream->Next());
+    for (const Batch& batch : validation_) {
       const Losses losses = model_->Loss(model_->ToDevice(batch));
       sum.next += losses.next, sum.next_count += losses.next_count;
       bytes += static_cast<double>(batch.bytes);
@@ -361,6 +370,7 @@ class Run {
   std::unique_ptr<TrainModel> model_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<DataStream> stream_;
+  std::vector<Batch> validation_;
   ExportFiles files_;
   CheckpointInfo checkpoint_;
   int64_t micro_batches_ = 1, total_steps_ = 0, first_step_ = 0;
