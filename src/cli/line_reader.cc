@@ -90,6 +90,8 @@ class EditReader : public LineReader {
 
   Line Read(const std::string& prompt) override {
     prompt_ = prompt;
+    // libedit shows its prompt before it takes the terminal over; a Ctrl-D typed in between would be lost.
+    el_set(edit_, EL_PREP_TERM, 1);
     int count = 0;
     const char* text = el_gets(edit_, &count);
     if (text == nullptr || count <= 0) {

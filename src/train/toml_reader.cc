@@ -49,19 +49,43 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+/// The text as toml++ 3.3 can bear it. Dotted keys nested without limit would end its stack, and beyond ASCII its test
+/// for white space runs into code that it calls unreachable, so letters of other scripts are for lines of comment (where
+/// '?' takes their place) and for escapes in strings.
+Result<std::string> ForParser(std::string_view text, const std::string& source) {
+  constexpr size_t kMaxDotsInLine = 256;
+  std::string out(text);
+  int64_t line = 1;
+  size_t dots = 0;
+  bool blank = true, comment = false;  // nothing in this line yet; its first character was '#'
+  for (char& c : out) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (blank && c != ' ' && c != '\t') blank = false, comment = c == '#';
+    if (c == '.' && ++dots > kMaxDotsInLine) {
+      return Fail(ErrorCode::kInvalidArgument, "{}: line {}: too many dots for a recipe", source, line);
+    }
+    if ((byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F) {
+      return Fail(ErrorCode::kInvalidArgument, "{}: line {}: a control character (0x{:02x}) cannot stand in a recipe",
+                  source, line, byte);
+    }
+    if (byte >= 0x80) {
+      if (!comment) {
+        return Fail(ErrorCode::kInvalidArgument,
+                    "{}: line {}: recipes are ASCII, but for lines of comment\nIn a string write \"\\u00e9\" for é.",
+                    source, line);
+      }
+      c = '?';
+    }
+    if (c == '\n') ++line, dots = 0, blank = true, comment = false;
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<toml::table> ParseToml(std::string_view text, const std::string& source) {
-  // toml++ 3.3 nests tables for dotted keys without a limit, and would end the stack on a hostile line.
-  int64_t line = 1;
-  size_t dots = 0;
-  for (const char c : text) {
-    if (c == '\n') ++line, dots = 0;
-    if (c == '.' && ++dots > 256) {
-      return Fail(ErrorCode::kInvalidArgument, "{}: line {}: too many dots for a recipe", source, line);
-    }
-  }
-  toml::parse_result parsed = toml::parse(text, source);
+  FATHOM_TRY(const std::string clean, ForParser(text, source));
+  toml::parse_result parsed = toml::parse(clean, source);
   if (!parsed) {
     return Fail(ErrorCode::kInvalidArgument, "{}: line {}, column {}: {}", source, parsed.error().source().begin.line,
                 parsed.error().source().begin.column, Shown(parsed.error().description()));

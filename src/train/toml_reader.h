@@ -18,6 +18,9 @@
 #define TOML_HEADER_ONLY 1
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
+// Version 3.3 asserts that a key begins well ("[#" does not) just before it checks that and says so.
+#undef TOML_ASSERT
+#define TOML_ASSERT(expr) static_assert(true)
 #include <toml++/toml.h>
 
 namespace fathom {
