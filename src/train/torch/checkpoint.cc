@@ -25,6 +25,7 @@ using nlohmann::json;
 
 constexpr int64_t kStateVersion = 2;
 constexpr char kPrefix[] = "step-";
+const std::string kWriting = ".writing-";
 
 /// A tensor under the name and shape that Hugging Face gives it: a view of rows of one of ours.
 struct Piece {
@@ -243,6 +244,16 @@ std::vector<CheckpointInfo> ListCheckpoints(const std::string& folder) {
   return found;
 }
 
+/// What runs that were killed while saving have left. REQUIRES: nobody writes into the folder now.
+void RemoveLeftovers(const std::string& folder) {
+  const auto names = Env::Default().List(folder);
+  if (!names) return;
+  std::error_code ignored;
+  for (const std::string& name : *names) {
+    if (name.starts_with(kWriting)) fs::remove_all(JoinPath(folder, name), ignored);
+  }
+}
+
 /// f32 rows of a tensor in a file into `to` (or this rank's part of it).
 Status CopyInto(const TensorInfo& from, Tensor to, const std::string& where) {
   const auto shape = to.sizes();
@@ -292,7 +303,7 @@ Status ExportModel(TrainModel& model, const std::string& folder, DType dtype, co
 Result<CheckpointInfo> SaveCheckpoint(const std::string& folder, int64_t step, TrainModel& model, Optimizer& optimizer,
                                       const json& state, const ExportFiles& files, int keep) {
   const std::string name = fmt::format("{}{:08}", kPrefix, step), path = JoinPath(folder, name);
-  const std::string temporary = JoinPath(folder, ".writing-" + name);
+  const std::string temporary = JoinPath(folder, kWriting + name);
   // All collective work comes first: rank 0 may fail at any place after it.
   const std::vector<Piece> weights = ModelPieces(model);
   std::vector<Piece> moments;
@@ -333,6 +344,7 @@ Result<CheckpointInfo> SaveCheckpoint(const std::string& folder, int64_t step, T
   if (writes) {
     const auto all = ListCheckpoints(folder);
     for (size_t i = static_cast<size_t>(std::max(1, keep)); i < all.size(); ++i) fs::remove_all(all[i].path, ignored);
+    RemoveLeftovers(folder);
   }
   model.ranks().Barrier();
   return CheckpointInfo{path, step};
