@@ -155,12 +155,6 @@ class Counter {
   int64_t bytes_ = 0, task_bytes_ = 0, total_ = 0;
 };
 
-Status WriteText(const std::string& path, const std::string& text) {
-  FATHOM_TRY(const auto writer, FileWriter::Create(Env::Default(), path));
-  FATHOM_CHECK_OK(writer->Append(std::as_bytes(std::span(text))));
-  return writer->Finish();
-}
-
 Status RunTrainTokenizer(const TrainTokenizerOptions& options) {
   if (options.inputs.empty() && options.tasks == 0) {
     return Fail(ErrorCode::kInvalidArgument, "nothing to learn from: name text files, or --tasks N\n"
@@ -198,8 +192,8 @@ Status RunTrainTokenizer(const TrainTokenizerOptions& options) {
   FATHOM_TRY(const TrainedTokenizer trained, trainer.Train());
   merging.Finish();
   const std::string path = JoinPath(options.output, "tokenizer.json");
-  FATHOM_CHECK_OK(WriteText(path, trained.TokenizerJson()));
-  FATHOM_CHECK_OK(WriteText(JoinPath(options.output, "tokenizer_config.json"),
+  FATHOM_CHECK_OK(WriteWholeFile(Env::Default(), path, trained.TokenizerJson()));
+  FATHOM_CHECK_OK(WriteWholeFile(Env::Default(), JoinPath(options.output, "tokenizer_config.json"),
                             trained.TokenizerConfigJson(options.max_length)));
   if (!options.quiet) {
     std::fprintf(stderr, "%s: %d tokens from %.1f MB of text (%.1f MB of it tasks), %zu different words\n", path.c_str(),

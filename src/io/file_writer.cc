@@ -86,4 +86,10 @@ Status FileWriter::Finish() {
   return env_.SyncDirectory(DirectoryOf(path_));
 }
 
+Status WriteWholeFile(Env& env, const std::string& path, std::string_view text) {
+  FATHOM_TRY(const auto file, FileWriter::Create(env, path));
+  FATHOM_CHECK_OK(file->Append(std::as_bytes(std::span(text))));
+  return file->Finish();
+}
+
 }  // namespace fathom

@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -52,5 +53,8 @@ class FileWriter {
   bool finished_ = false;
   Status error_;
 };
+
+/// A whole small file, the counterpart of ReadWholeFile: it appears with all of `text`, synced, or not at all.
+Status WriteWholeFile(Env& env, const std::string& path, std::string_view text);
 
 }  // namespace fathom

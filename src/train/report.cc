@@ -299,9 +299,7 @@ Status WriteReport(const std::string& metrics_path, const ReportInfo& info, cons
   FATHOM_TRY(const RunMetrics metrics, ReadMetrics(metrics_path, env));
   if (metrics.steps.empty()) return Fail(ErrorCode::kCorrupt, "{}: has no steps to report", metrics_path);
   const std::string page = ReportHtml(metrics, info);
-  FATHOM_TRY(const auto file, FileWriter::Create(env, html_path));
-  FATHOM_CHECK_OK(file->Append(std::as_bytes(std::span(page))));
-  return file->Finish();
+  return WriteWholeFile(env, html_path, page);
 }
 
 Status WriteReport(const std::string& metrics_path, const std::string& html_path, Env& env) {

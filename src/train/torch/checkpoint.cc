@@ -91,12 +91,6 @@ Status WriteTensors(const std::string& path, const std::vector<Piece>& pieces, D
   return writer->Finish();
 }
 
-Status WriteText(const std::string& path, const std::string& text) {
-  FATHOM_TRY(auto writer, FileWriter::Create(Env::Default(), path));
-  FATHOM_CHECK_OK(writer->Append(std::as_bytes(std::span(text))));
-  return writer->Finish();
-}
-
 Result<uint64_t> HashFile(const std::string& path) {
   FATHOM_TRY(const auto map, Env::Default().Map(path, {.advice = MapAdvice::kSequential}));
   return XXH3_64bits(map->bytes().data(), map->bytes().size());
@@ -115,7 +109,7 @@ Status CopyTokenizer(const std::string& folder, const ExportFiles& files, std::v
     const std::string from = JoinPath(DirectoryOf(files.tokenizer_json), name);
     if (!Env::Default().Exists(from)) continue;
     FATHOM_TRY(const std::string text, ReadWholeFile(Env::Default(), from, int64_t{256} << 20));
-    FATHOM_CHECK_OK(WriteText(JoinPath(folder, name), text));
+    FATHOM_CHECK_OK(WriteWholeFile(Env::Default(), JoinPath(folder, name), text));
     written.push_back(name);
   }
   return {};
@@ -137,7 +131,7 @@ Status WriteModel(const ModelConfig& model, const std::vector<Piece>& pieces, co
                   const ExportFiles& files, std::vector<std::string>& written) {
   FATHOM_TRY(const std::string config,
              HfConfigJson(model, dtype, {.bos = files.bos, .eos = files.eos, .pad = files.pad}));
-  FATHOM_CHECK_OK(WriteText(JoinPath(folder, "config.json"), config));
+  FATHOM_CHECK_OK(WriteWholeFile(Env::Default(), JoinPath(folder, "config.json"), config));
   FATHOM_CHECK_OK(WriteTensors(JoinPath(folder, "model.safetensors"), pieces, dtype));
   written.insert(written.end(), {"config.json", "model.safetensors"});
   return CopyTokenizer(folder, files, written);
@@ -331,7 +325,7 @@ Result<CheckpointInfo> SaveCheckpoint(const std::string& folder, int64_t step, T
     json all = {{"version", kStateVersion}, {"step", step}, {"optimizer_steps", optimizer.steps()},
                 {"files", facts}, {"trainer", state}};
     all["xxh3"] = Hex(HashJson(all));
-    FATHOM_CHECK_OK(WriteText(JoinPath(temporary, "state.json"), Dump(all, 1) + "\n"));
+    FATHOM_CHECK_OK(WriteWholeFile(Env::Default(), JoinPath(temporary, "state.json"), Dump(all, 1) + "\n"));
     fs::remove_all(path, ignored);
     FATHOM_CHECK_OK(Env::Default().Rename(temporary, path));
     return Env::Default().SyncDirectory(folder);

@@ -206,7 +206,8 @@ class Run {
   Result<bool> Step() {
     FATHOM_CHECK_OK(EnterStage());
     const double begin = Now();
-    const json before = options_.interrupted ? stream_->State() : json();
+    // Only a step of several micro-batches can be given up half way; a state is tens of kilobytes.
+    const json before = micro_batches_ > 1 && options_.interrupted ? stream_->State() : json();
     optimizer_->ZeroGradients();
     model_->ClearLoads();
     Losses sum;
