@@ -1,48 +1,134 @@
 #include "cache/kv_store.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace fathom {
+namespace {
 
-Result<AlignedBuffer> KvPool::Take() {
-  {
-    std::lock_guard lock(mutex_);
-    if (!free_.empty()) {
-      AlignedBuffer block = std::move(free_.back());
-      free_.pop_back();
-      return block;
-    }
+// Large enough for huge pages and for few registrations, small enough not to surprise a small model's user.
+constexpr int64_t kSlabBytes = int64_t{32} << 20;
+constexpr size_t kBlockAlignment = 4096;  // O_DIRECT's
+
+int64_t BlocksFor(int64_t tokens) { return (tokens + KvLayout::kBlockTokens - 1) / KvLayout::kBlockTokens; }
+
+}  // namespace
+
+struct KvPool::State {
+  KvLayout layout;
+  int64_t max_bytes = 0;
+  mutable std::mutex mutex;
+  std::vector<AlignedBuffer> slabs;
+  std::vector<std::byte*> free;
+  int64_t allocated = 0, used = 0;
+  std::function<bool()> reclaim;
+  std::function<void(std::span<std::byte>)> on_slab;
+
+  // A slab's bytes from the first aligned one on.
+  static std::span<std::byte> Aligned(AlignedBuffer& slab) {
+    const auto address = reinterpret_cast<uintptr_t>(slab.data());
+    const size_t skip = (kBlockAlignment - address % kBlockAlignment) % kBlockAlignment;
+    return {slab.data() + skip, slab.size() - skip};
   }
-  auto block = AlignedBuffer::Allocate(layout_.block_bytes());
-  if (!block) return Prefix(block.error(), "KV cache");
-  std::lock_guard lock(mutex_);
-  ++blocks_;
-  return block;
+
+  bool full() const { return max_bytes > 0 && used + layout.block_bytes() > max_bytes; }
+
+  Status Grow() {
+    const int64_t bytes = layout.block_bytes();
+    int64_t count = std::max<int64_t>(1, kSlabBytes / bytes);
+    if (max_bytes > 0) count = std::clamp<int64_t>((max_bytes - allocated) / bytes, 1, count);
+    auto slab = AlignedBuffer::Allocate(static_cast<size_t>(count * bytes) + kBlockAlignment);
+    if (!slab) return Prefix(slab.error(), "KV cache");
+    slabs.push_back(std::move(*slab));
+    const auto memory = Aligned(slabs.back());
+    // In reverse, so that blocks are handed out from the slab's beginning.
+    for (int64_t i = count - 1; i >= 0; --i) free.push_back(memory.data() + i * bytes);
+    allocated += count * bytes;
+    if (on_slab) on_slab(memory);
+    return {};
+  }
+};
+
+KvPool::KvPool(const KvLayout& layout, int64_t max_bytes) : state_(std::make_shared<State>()) {
+  state_->layout = layout;
+  state_->max_bytes = max_bytes;
 }
 
-void KvPool::Give(AlignedBuffer block) {
-  std::lock_guard lock(mutex_);
-  free_.push_back(std::move(block));
+const KvLayout& KvPool::layout() const { return state_->layout; }
+
+Result<KvBlockRef> KvPool::Take() {
+  std::unique_lock lock(state_->mutex);
+  while (state_->full()) {
+    const auto reclaim = state_->reclaim;
+    lock.unlock();
+    if (!reclaim || !reclaim()) {
+      return Fail(ErrorCode::kResource, "KV cache: all {} MiB are in use", state_->max_bytes >> 20);
+    }
+    lock.lock();
+  }
+  if (state_->free.empty()) FATHOM_CHECK_OK(state_->Grow());
+  std::byte* memory = state_->free.back();
+  state_->free.pop_back();
+  state_->used += state_->layout.block_bytes();
+  lock.unlock();
+  return KvBlockRef(new KvBlock(memory, state_->layout.layer_bytes()), [state = state_](KvBlock* block) {
+    {
+      std::lock_guard guard(state->mutex);
+      state->free.push_back(block->data());
+      state->used -= state->layout.block_bytes();
+    }
+    delete block;
+  });
+}
+
+void KvPool::SetReclaimer(std::function<bool()> reclaim) {
+  std::lock_guard lock(state_->mutex);
+  state_->reclaim = std::move(reclaim);
+}
+
+void KvPool::OnSlab(std::function<void(std::span<std::byte>)> fn) {
+  std::lock_guard lock(state_->mutex);
+  state_->on_slab = std::move(fn);
+  if (!state_->on_slab) return;
+  for (AlignedBuffer& slab : state_->slabs) state_->on_slab(State::Aligned(slab));
 }
 
 int64_t KvPool::allocated_bytes() const {
-  std::lock_guard lock(mutex_);
-  return blocks_ * layout_.block_bytes();
+  std::lock_guard lock(state_->mutex);
+  return state_->allocated;
 }
 
+int64_t KvPool::used_bytes() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->used;
+}
+
+int64_t KvPool::max_bytes() const { return state_->max_bytes; }
+
 Status KvSequence::Reserve(int64_t tokens) {
-  const size_t wanted = (tokens + KvLayout::kBlockTokens - 1) / KvLayout::kBlockTokens;
-  std::vector<AlignedBuffer> fresh;
+  if (tokens <= length_) return {};
+  // The block that the next row goes into: a copy when somebody else reads it too.
+  const size_t first = static_cast<size_t>(length_ / KvLayout::kBlockTokens);
+  const int64_t rows = length_ % KvLayout::kBlockTokens;
+  KvBlockRef copy;
+  if (rows > 0 && blocks_[first].use_count() > 1) {
+    FATHOM_TRY(copy, pool_->Take());
+    const KvLayout& kv = layout();
+    for (int64_t layer = 0; layer < kv.layers; ++layer)
+      std::memcpy(copy->layer(layer), blocks_[first]->layer(layer), static_cast<size_t>(rows * kv.row_bytes()));
+  }
+  std::vector<KvBlockRef> fresh;
+  const size_t wanted = static_cast<size_t>(BlocksFor(tokens));
   while (blocks_.size() + fresh.size() < wanted) {
-    auto block = pool_->Take();
-    if (!block) {
-      for (auto& taken : fresh) pool_->Give(std::move(taken));
-      return std::unexpected(std::move(block).error());
-    }
-    fresh.push_back(std::move(*block));
+    FATHOM_TRY(auto block, pool_->Take());
+    fresh.push_back(std::move(block));
+  }
+  if (copy) {
+    starts_[first] = copy->data();
+    blocks_[first] = std::move(copy);
   }
   for (auto& block : fresh) {
-    starts_.push_back(block.data());
+    starts_.push_back(block->data());
     blocks_.push_back(std::move(block));
   }
   return {};
@@ -50,12 +136,17 @@ Status KvSequence::Reserve(int64_t tokens) {
 
 void KvSequence::Truncate(int64_t tokens) {
   length_ = std::min(length_, tokens);
-  const size_t kept = (tokens + KvLayout::kBlockTokens - 1) / KvLayout::kBlockTokens;
-  while (blocks_.size() > kept) {
-    pool_->Give(std::move(blocks_.back()));
-    blocks_.pop_back();
-    starts_.pop_back();
-  }
+  const size_t kept = static_cast<size_t>(BlocksFor(tokens));
+  if (blocks_.size() <= kept) return;
+  blocks_.resize(kept);
+  starts_.resize(kept);
+}
+
+void KvSequence::Adopt(std::span<const KvBlockRef> blocks, int64_t tokens) {
+  blocks_.assign(blocks.begin(), blocks.begin() + BlocksFor(tokens));
+  starts_.clear();
+  for (const auto& block : blocks_) starts_.push_back(block->data());
+  length_ = tokens;
 }
 
 }  // namespace fathom

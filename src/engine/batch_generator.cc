@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 
 #include "engine/batch_impl.h"
 
@@ -16,20 +15,6 @@ double SecondsSince(Clock::time_point start) { return std::chrono::duration<doub
 constexpr int64_t kLeastShared = 32;
 // Answers in flight never stop new prompts from coming in.
 constexpr int64_t kLeastPrefill = 16;
-
-/// Gives `to` the first `tokens` rows of `from`. REQUIRES: `to` is empty, `from` holds them.
-Status CopyRows(KvSequence& from, KvSequence& to, int64_t tokens) {
-  FATHOM_CHECK_OK(to.Reserve(tokens));
-  const KvLayout& layout = from.layout();
-  for (int64_t first = 0; first < tokens; first += KvLayout::kBlockTokens) {
-    const int64_t rows = std::min(KvLayout::kBlockTokens, tokens - first);
-    for (int64_t layer = 0; layer < layout.layers; ++layer) {
-      std::memcpy(to.Row(layer, first), from.Row(layer, first), static_cast<size_t>(rows * layout.row_bytes()));
-    }
-  }
-  to.SetLength(tokens);
-  return {};
-}
 
 /// What of a prompt may come from a cache: all but the last token, whose logits are needed.
 std::span<const TokenId> Head(std::span<const TokenId> prompt) { return prompt.first(prompt.size() - 1); }
@@ -129,7 +114,8 @@ class BatchImpl::Work {
           std::make_unique<Sequence>(next_, request, batch_.kv_pool_, batch_.tokenizer_, batch_.context_length_);
       sequence->blocks = *blocks;
       const int64_t known = CommonPrefix(Head(request.prompt), preamble_tokens_);
-      if (known >= kLeastShared && CopyRows(preamble_, sequence->kv, known)) {
+      if (known >= kLeastShared) {
+        sequence->kv.Adopt(preamble_.blocks(), known);
         sequence->held.assign(request.prompt.begin(), request.prompt.begin() + known);
         sequence->timings.cached_tokens = known;
         progress_.cached_tokens += known;

@@ -53,7 +53,7 @@ class EngineImpl final : public Engine {
     return {.weights_mapped = file_->tensor_bytes(),
             .weights_derived = model_->weights().derived_bytes,
             .kv_bytes_per_token = kv_pool_->layout().bytes_per_token(),
-            .kv_allocated = kv_pool_->allocated_bytes(),
+            .kv_allocated = kv_pool_->used_bytes(),
             .scratch = model_->scratch_bytes()};
   }
 

@@ -1,0 +1,148 @@
+// The cache manager for KV blocks: which prefixes are known, where their rows are, and moving them between memory and
+// slower tiers.
+//
+//   auto prefix = cache->Acquire(tenant, prompt, most);      // longest known prefix, token exact; loads have begun
+//   sequence.Adopt(prefix.blocks, prefix.tokens);
+//   ... before layer l of a pass that reads those rows: prefix.load->WaitLayer(l)
+//   cache->Keep(tenant, tokens so far, sequence.blocks());   // whenever a block has filled, and once at the end
+//
+// Everything kept is findable at once (memory) and written back in the background (bounded queue), so that it survives
+// the process. A block that does not verify when it is read is forgotten, and the request computes its rows: a miss,
+// never an answer.
+//
+// Thread-safe. Lookups and keeps take microseconds a block and never wait for a device.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "cache/block_key.h"
+#include "cache/eviction.h"
+#include "cache/kv_store.h"
+#include "cache/tier.h"
+
+namespace fathom {
+
+class Env;
+
+struct TenantLimits {
+  int64_t memory_bytes = 0;  // 0: no limit of its own
+  int64_t disk_bytes = 0;
+  int64_t ttl_seconds = 0;   // 0: for ever; counted from the last use
+};
+
+struct CacheOptions {
+  bool enabled = true;
+  int64_t memory_bytes = 0;       // of KV blocks in memory, running sequences included; 0: no limit
+  std::string directory;          // of the SSD tier; empty: memory only
+  int64_t disk_bytes = 0;         // REQUIRES: > 0 with a directory
+  EvictionKind eviction = EvictionKind::kSavedTime;
+  int64_t daily_write_bytes = 0;  // to the SSD; 0: no budget
+  std::string key_file;           // 32 bytes or 64 hex digits: blocks on disk are encrypted
+  bool io_uring = true, direct_io = true;
+  TenantLimits default_limits;
+  std::map<std::string, TenantLimits> tenant_limits;
+};
+
+struct CacheStats {
+  int64_t lookups = 0, lookup_tokens = 0, hit_tokens = 0;  // over all lookups
+  int64_t memory_hit_tokens = 0, disk_hit_tokens = 0;
+  int64_t memory_blocks = 0, memory_bytes = 0, memory_limit = 0;  // known blocks in memory; of them
+  int64_t evicted_memory = 0, evicted_disk = 0, expired = 0, corrupt = 0, not_admitted = 0;
+  int64_t pinned_blocks = 0;
+  int64_t written_today = 0, daily_write_bytes = 0;
+  double load_wait_seconds = 0;  // that requests spent waiting for rows
+  TierStats disk;
+};
+
+/// Rates that the running engine measures, for load-or-recompute.
+struct ComputeRates {
+  double seconds_per_token = 0;           // of prefill, at an empty context; 0: not known yet
+  double seconds_per_token_position = 0;  // more for every token that stands before
+  /// Seconds to compute tokens [begin, end).
+  double Seconds(int64_t begin, int64_t end) const {
+    const auto count = static_cast<double>(end - begin);
+    return count * (seconds_per_token + seconds_per_token_position * static_cast<double>(begin + end) / 2);
+  }
+};
+
+/// Rows on their way from a slower tier.
+class KvLoad {
+ public:
+  virtual ~KvLoad() = default;
+  /// Waits until layer `layer` of every block is there. False: something did not come (did not verify, failed, or took
+  /// longer than recomputing would): the rows from valid_tokens() on must be computed, into blocks of one's own.
+  virtual bool WaitLayer(int64_t layer) = 0;
+  virtual bool Done() const = 0;  // everything is there or has failed
+  virtual int64_t valid_tokens() const = 0;
+};
+
+struct KvPrefix {
+  int64_t tokens = 0;  // usable
+  int64_t memory_tokens = 0, disk_tokens = 0;
+  std::vector<KvBlockRef> blocks;
+  std::shared_ptr<KvLoad> load;  // nullptr: all rows are there
+  std::string reason;            // in words, for `cache explain` and usage
+  std::vector<float> last_logits;  // of the token after which the prefix ends, where they were kept and all tokens match
+};
+
+struct CacheEntryInfo {
+  BlockKey key, root;
+  int32_t first_position = 0, count = 0;
+  bool in_memory = false, on_disk = false, pinned = false;
+  double age_seconds = 0, idle_seconds = 0;
+  int64_t hits = 0;
+};
+
+class KvCache {
+ public:
+  /// pool: where blocks in memory come from; the cache becomes its reclaimer, and the pool outlives it. Errors: kInvalidArgument,
+  /// kIo, kResource; a folder in use by another process says so.
+  static Result<std::unique_ptr<KvCache>> Create(Env& env, const KvSpace& space, KvPool& pool,
+                                                 const CacheOptions& options);
+  virtual ~KvCache() = default;  // flushes
+
+  /// The longest known prefix of `tokens`, at most `most` tokens of it, and begins loading what is not in memory, where
+  /// loading is sooner than computing.
+  virtual KvPrefix Acquire(std::string_view tenant, std::span<const int32_t> tokens, int64_t most) = 0;
+  /// As Acquire without consequences: what would be found.
+  virtual KvPrefix Explain(std::string_view tenant, std::span<const int32_t> tokens) const = 0;
+  /// Begins to bring what a waiting request will need into memory.
+  virtual void Prefetch(std::string_view tenant, std::span<const int32_t> tokens) = 0;
+  /// Makes blocks known: blocks[i] holds the rows of tokens [64 i, 64 i + 64). Those known already are skipped (and the
+  /// caller's reference to them is replaced by the known one where `blocks` may be written). A last block that is not
+  /// full is kept when `tail`.
+  virtual void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
+                    bool tail) = 0;
+  /// The logits after the last of `tokens`, kept with the block that ends there.
+  virtual void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) = 0;
+  virtual void SetRates(const ComputeRates& rates) = 0;
+
+  /// Keeps a prefix from being evicted, or lets it go again. Returns how many blocks that concerns.
+  virtual int64_t Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) = 0;
+  /// Erases, in memory and on disk and overwritten there, what only this conversation holds: its blocks that no other
+  /// kept sequence shares, from the end on. everything: also shared ones and all that continues them. Returns the blocks
+  /// erased. Durable when this returns.
+  virtual Result<int64_t> Forget(std::string_view tenant, std::span<const int32_t> tokens, bool everything) = 0;
+  virtual Result<int64_t> ForgetTenant(std::string_view tenant) = 0;
+  /// Reads every block on disk and drops those that do not verify. Returns (read, dropped).
+  virtual Result<std::pair<int64_t, int64_t>> Verify(const std::function<bool(int64_t done, int64_t total)>& progress) = 0;
+  /// Drops what is expired or beyond limits now. Returns the blocks dropped.
+  virtual Result<int64_t> CollectGarbage() = 0;
+  virtual std::vector<CacheEntryInfo> List() const = 0;
+  /// Waits until what was kept is on the device.
+  virtual Status Flush() = 0;
+  virtual CacheStats stats() const = 0;
+  /// Invariants of index, memory and accounts; for tests and idle moments.
+  virtual Status Check() const = 0;
+};
+
+}  // namespace fathom

@@ -1,0 +1,47 @@
+// The SSD tier: KV blocks in preallocated segment files, one slot a block, read and written past the page cache
+// (docs/formats/kv-segment.md).
+//
+// Truth is in the slots' headers: opening reads them all and reports what stands there; there is no index to be wrong.
+// A slot is overwritten header first (invalid), then rows, then the valid header, so that a torn write is an empty slot.
+// The folder belongs to one process at a time (lock file). Thread-safe, see cache/tier.h.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "cache/tier.h"
+#include "io/async_io.h"
+
+namespace fathom {
+
+class Env;
+
+struct SsdTierOptions {
+  std::string directory;             // made where it is missing
+  int64_t capacity_bytes = 0;        // of all segment files
+  int64_t segment_bytes = int64_t{256} << 20;
+  int64_t queue_bytes = int64_t{256} << 20;  // rows that wait to be written; beyond it Put answers kResource
+  bool direct_io = true;
+  std::string key_file;              // empty: not encrypted
+};
+
+/// A block that was found at opening.
+struct StoredBlock {
+  BlockMeta meta;
+  TierHandle handle = kNoHandle;
+  int64_t written_at = 0;   // seconds since 1970
+};
+
+class SsdTier : public Tier {
+ public:
+  /// found: called for every valid block of this space, in the order of writing. Blocks of other spaces (another model or
+  /// element type) stay until their room is needed. Errors: kInvalidArgument (options, key file), kResource (no space),
+  /// kIo, kCorrupt (not a cache folder: nothing is touched), kUnsupported (encrypted and no key, a newer version).
+  static Result<std::unique_ptr<SsdTier>> Open(Env& env, AsyncIo& io, const KvSpace& space,
+                                               const SsdTierOptions& options,
+                                               const std::function<void(const StoredBlock&)>& found);
+};
+
+}  // namespace fathom
