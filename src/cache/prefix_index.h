@@ -2,7 +2,7 @@
 //
 // The last block of a sequence may hold fewer than 64 tokens; such a node has no children. A lookup compares tokens, not
 // hashes, and may end inside a block. Nodes are owned by the index and stay put until erased; `payload` is the owner's.
-// Not thread-safe.
+// Not thread-safe. Finding costs O(blocks * log(siblings)) as long as `usable` refuses few.
 #pragma once
 
 #include <array>
@@ -41,11 +41,19 @@ class PrefixIndex {
     int64_t tokens = 0;        // matched; the last node may be used in part
   };
 
-  /// The longest known prefix of `tokens` under `root`. usable(node) false: as if the node were not there.
+  PrefixIndex() = default;
+  ~PrefixIndex();
+  PrefixIndex(const PrefixIndex&) = delete;
+  PrefixIndex& operator=(const PrefixIndex&) = delete;
+
+  /// The longest known prefix of `tokens` under `root`. usable(node) false: as if the node (and all below it) were not
+  /// there. Where several nodes agree with equally many tokens, one that holds exactly all that is left comes first.
   Match Find(const BlockKey& root, std::span<const int32_t> tokens,
              const std::function<bool(const Node&)>& usable = {}) const;
   /// The node for `tokens` (1 to 64) under `parent` (nullptr: `root` itself), made when it is not there; second: made
-  /// now. A shorter node that the new one extends stays; see Superseded. REQUIRES: parent holds 64 tokens.
+  /// now. A shorter node that the new one extends stays; see Superseded. nullptr when another node has the same key (a
+  /// collision of 128 bits): a key names one block, so the new one cannot be kept. REQUIRES: parent holds 64 tokens and
+  /// stands under `root`.
   std::pair<Node*, bool> Insert(const BlockKey& root, Node* parent, std::span<const int32_t> tokens);
   /// Siblings of `node` whose tokens are a proper beginning of its own: of no more use once `node` is whole.
   std::vector<Node*> Superseded(const Node& node) const;
@@ -53,14 +61,17 @@ class PrefixIndex {
   void Erase(Node* node);
 
   Node* FindKey(const BlockKey& key) const;  // nullptr: not there
-  size_t size() const { return by_key_.size(); }
+  size_t size() const { return by_key_.size(); }  // nodes
   /// Every node, parents before children.
   void ForEach(const std::function<void(Node&)>& fn) const;
-  /// Checks every invariant (keys chain, children's keys point into them, counts); the message names the node.
+  /// Checks every invariant (keys chain, children's keys point into them, counts, short nodes have no children); the
+  /// message names the node.
   Status Check() const;
 
  private:
   using Children = std::map<std::span<const int32_t>, std::unique_ptr<Node>, TokensLess>;
+
+  const Children* ChildrenOf(const BlockKey& root, const Node* parent) const;
   std::unordered_map<BlockKey, Children> roots_;
   std::unordered_map<BlockKey, Node*> by_key_;
   uint64_t next_id_ = 1;
