@@ -1,9 +1,10 @@
 // Reads and writes in flight: io_uring with registered buffers where the kernel allows it, else a few threads with
 // pread/pwrite. Which one it is, is found out when it is made.
 //
-// Thread-safe. Completions are called on the implementation's threads, exactly once each; they must be short. Requests of
-// a higher priority are issued before waiting ones of a lower priority; those in flight are not interrupted. Files and
-// buffers must live until the completion. Destruction waits for what is in flight and answers the rest with kCancelled.
+// Thread-safe. Completions are called on the implementation's threads, exactly once each; they must be short. Requests
+// of a higher priority are issued before waiting ones of a lower priority; those in flight are not interrupted. Files
+// and buffers must live until the completion. Destruction waits for what is in flight and answers the rest with
+// kCancelled.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +22,7 @@ namespace fathom {
 
 struct AsyncIoOptions {
   int depth = 64;              // requests in flight at once, [1, 4096]
-  int threads = 4;             // of the thread implementation
+  int threads = 4;             // of the thread implementation, [1, 256]
   bool allow_io_uring = true;  // false: threads
 };
 
@@ -31,7 +32,7 @@ struct AsyncIoRequest {
   int64_t offset = 0;
   std::byte* memory = nullptr;  // read into, or written from
   int64_t bytes = 0;
-  uint8_t priority = 0;         // 0 is the most urgent, 2 the least
+  uint8_t priority = 0;  // 0 is the most urgent, 2 the least
   std::function<void(Status)> done;
 };
 

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "base/result.h"
 
@@ -32,6 +33,7 @@ class DirectFile {
   /// Gives the range back to the file system; it reads as zeros afterwards. kUnsupported where the file system cannot.
   virtual Status PunchHole(int64_t offset, int64_t bytes) = 0;
   virtual Result<int64_t> Size() const = 0;
+  virtual const std::string& path() const = 0;
   virtual bool is_direct() const = 0;
   /// For io_uring; -1: this file goes through Read() and Write() only (fault injection).
   virtual int descriptor() const = 0;

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "io/direct_file.h"
 
 namespace fathom {
 
@@ -92,6 +93,12 @@ class WritableFile {
   virtual Status Close() = 0;
 };
 
+/// Held by this process until destroyed (also when it is killed); see Env::LockFile.
+class FileLock {
+ public:
+  virtual ~FileLock() = default;
+};
+
 class Env {
  public:
   virtual ~Env() = default;
@@ -111,6 +118,17 @@ class Env {
   virtual bool Exists(const std::string& path) = 0;
   /// Names (not paths) in a directory, sorted, without "." and "..".
   virtual Result<std::vector<std::string>> List(const std::string& path) = 0;
+  /// See io/direct_file.h. Errors as for the others; kNotFound when it is missing and options.create is not set.
+  virtual Result<std::unique_ptr<DirectFile>> OpenDirect(const std::string& path, const DirectOpenOptions& options) = 0;
+  /// With its parents; fine when it is there.
+  virtual Status CreateDirectories(const std::string& path) = 0;
+  /// Takes the lock that stands for a folder, made where it is missing. Does not wait: kResource when somebody else (or
+  /// this process already) holds it; the message names the folder and the process.
+  virtual Result<std::unique_ptr<FileLock>> LockFile(const std::string& path) = 0;
+  /// Bytes that an ordinary user may still write to the file system that `path` is on.
+  virtual Result<int64_t> FreeSpace(const std::string& path) = 0;
+  /// When its content last changed, in seconds since 1970.
+  virtual Result<int64_t> ModifiedSeconds(const std::string& path) = 0;
 };
 
 /// Reads exactly out.size() bytes, over short reads; kCorrupt when the file ends before.

@@ -105,4 +105,19 @@ Status FaultEnv::SyncDirectory(const std::string& path) {
   return base_.SyncDirectory(path);
 }
 
+Status FaultEnv::CreateDirectories(const std::string& path) {
+  if (Applies(path) && faults.fail_create) return Injected(path, "cannot make the folder");
+  return base_.CreateDirectories(path);
+}
+
+Result<std::unique_ptr<FileLock>> FaultEnv::LockFile(const std::string& path) {
+  if (Applies(path) && faults.fail_lock) return Injected(path, "cannot lock");
+  return base_.LockFile(path);
+}
+
+Result<int64_t> FaultEnv::FreeSpace(const std::string& path) {
+  if (faults.free_space >= 0) return faults.free_space;
+  return base_.FreeSpace(path);
+}
+
 }  // namespace fathom

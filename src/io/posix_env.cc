@@ -1,65 +1,26 @@
 // Env on POSIX: open, pread, mmap, write, fsync, rename.
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <cstdlib>
 #include <limits>
 #include <memory>
 #include <utility>
 
+#include "io/descriptor.h"
 #include "io/env.h"
+#include "io/posix_direct_file.h"
+#include "io/system_error.h"
 
 namespace fathom {
 namespace {
-
-std::unexpected<Error> SystemError(const std::string& path, const char* action, int error) {
-  ErrorCode code = ErrorCode::kIo;
-  switch (error) {
-    case ENOENT:
-    case ENOTDIR:
-      code = ErrorCode::kNotFound;
-      break;
-    case ENOMEM:
-    case ENOSPC:
-    case EDQUOT:
-    case EMFILE:
-    case ENFILE:
-    case EFBIG:
-      code = ErrorCode::kResource;
-      break;
-    case EEXIST:
-    case EISDIR:
-    case ENAMETOOLONG:
-      code = ErrorCode::kInvalidArgument;
-      break;
-    default:
-      break;
-  }
-  return Fail(code, "{}: {}: {}", path, action, std::strerror(error));
-}
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }
-
- private:
-  int fd_;
-};
 
 struct OpenedFile {
   Descriptor fd;
@@ -147,6 +108,14 @@ class PosixWritableFile : public WritableFile {
  private:
   std::string path_;
   Descriptor fd_;
+};
+
+class PosixFileLock : public FileLock {
+ public:
+  explicit PosixFileLock(Descriptor fd) : fd_(std::move(fd)) {}
+
+ private:
+  Descriptor fd_;  // the lock goes with it, also when the process is killed
 };
 
 class PosixEnv : public Env {
@@ -245,6 +214,58 @@ class PosixEnv : public Env {
     }
     std::sort(names.begin(), names.end());
     return names;
+  }
+
+  Result<std::unique_ptr<DirectFile>> OpenDirect(const std::string& path, const DirectOpenOptions& options) override {
+    return OpenPosixDirectFile(path, options);
+  }
+
+  Status CreateDirectories(const std::string& path) override {
+    for (size_t end = 0; end != std::string::npos;) {
+      end = path.find('/', end + 1);
+      const std::string part = path.substr(0, end);
+      if (part.empty() || IsDirectory(part)) continue;
+      if (::mkdir(part.c_str(), 0755) != 0) {
+        const int error = errno;
+        if (error == EEXIST && IsDirectory(part)) continue;  // somebody else was faster
+        return SystemError(part, "cannot make the folder", error);
+      }
+    }
+    return {};
+  }
+
+  Result<std::unique_ptr<FileLock>> LockFile(const std::string& path) override {
+    Descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+    if (fd.get() < 0) return SystemError(path, "cannot open", errno);
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+      const int error = errno;
+      if (error != EWOULDBLOCK) return SystemError(path, "cannot lock", error);
+      char text[32] = {};
+      const ssize_t got = ::pread(fd.get(), text, sizeof(text) - 1, 0);
+      const long long pid = got > 0 ? std::atoll(text) : 0;
+      return Fail(ErrorCode::kResource,
+                  "{}: the folder is in use by another fathom process{}; stop that one or use another folder",
+                  DirectoryOf(path), pid > 0 ? fmt::format(" (process {})", pid) : "");
+    }
+    // Who it is, for the message above; the lock does not depend on it.
+    const std::string pid = fmt::format("{}\n", static_cast<long long>(::getpid()));
+    if (::ftruncate(fd.get(), 0) != 0 || ::pwrite(fd.get(), pid.data(), pid.size(), 0) < 0) {
+      return SystemError(path, "cannot write", errno);
+    }
+    return std::make_unique<PosixFileLock>(std::move(fd));
+  }
+
+  Result<int64_t> FreeSpace(const std::string& path) override {
+    struct statvfs info{};
+    if (::statvfs(path.c_str(), &info) != 0) return SystemError(path, "cannot ask for the free space", errno);
+    const auto bytes = static_cast<unsigned __int128>(info.f_bavail) * info.f_frsize;
+    return static_cast<int64_t>(std::min<unsigned __int128>(bytes, std::numeric_limits<int64_t>::max()));
+  }
+
+  Result<int64_t> ModifiedSeconds(const std::string& path) override {
+    struct stat info{};
+    if (::stat(path.c_str(), &info) != 0) return SystemError(path, "cannot stat", errno);
+    return static_cast<int64_t>(info.st_mtime);
   }
 };
 
