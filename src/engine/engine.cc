@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "base/thread_pool.h"
 #include "engine/batch_impl.h"
+#include "engine/fingerprint.h"
+#include "engine/service_impl.h"
 #include "engine/session.h"
 #include "engine/tokenizer_loader.h"
 #include "engine/warm_weights.h"
@@ -38,6 +40,7 @@ class EngineImpl final : public Engine {
     FATHOM_CHECK_OK(BatchImpl::Check(options));
     return std::make_unique<BatchImpl>(*model_, *kv_pool_, compute_, tokenizer_.get(), context_length_, options);
   }
+  Result<std::unique_ptr<Service>> NewService(const ServiceOptions& options) override;
   const ModelFile& model_file() const override { return *file_; }
   const ModelConfig& config() const override { return file_->config(); }
   const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
@@ -130,7 +133,25 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   return engine;
 }
 
+Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& options) {
+  FATHOM_CHECK_OK(ServiceImpl::Check(options));
+  ServiceImpl::Parts parts{.engine = *this,
+                           .model = *model_,
+                           .compute = compute_,
+                           .tokenizer = tokenizer_.get(),
+                           .context_length = context_length_,
+                           .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes)};
+  if (options.cache.enabled && options.make_cache) {
+    FATHOM_TRY(parts.cache, options.make_cache(SpaceOf(*file_, kv_pool_->layout()), *parts.pool));
+  }
+  return std::make_unique<ServiceImpl>(std::move(parts), options);
+}
+
 }  // namespace
+
+Result<std::unique_ptr<Service>> Engine::NewService(const ServiceOptions&) {
+  return Fail(ErrorCode::kUnsupported, "this engine cannot serve many requests");
+}
 
 Result<std::unique_ptr<Engine>> Engine::Load(const std::string& path, const EngineOptions& options) {
   return EngineImpl::Load(path, options);

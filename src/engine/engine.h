@@ -26,6 +26,8 @@ namespace fathom {
 
 class BatchGenerator;
 struct BatchOptions;
+class Service;
+struct ServiceOptions;
 class ThreadPool;
 
 enum class KvType { kAuto, kF32, kF16, kBF16 };  // auto: f32 for F32 models, bf16 otherwise
@@ -123,6 +125,9 @@ class Engine {
   virtual Result<std::unique_ptr<Session>> NewSession() = 0;
   /// Many prompts at once, see engine/batch_generator.h. Errors: kInvalidArgument for options out of range.
   virtual Result<std::unique_ptr<BatchGenerator>> NewBatchGenerator(const BatchOptions& options) = 0;
+  /// Many requests at any time, see engine/service.h. Errors: kInvalidArgument for options out of range, those of the
+  /// cache; kUnsupported when this engine cannot.
+  virtual Result<std::unique_ptr<Service>> NewService(const ServiceOptions& options);
   virtual const ModelFile& model_file() const = 0;
   virtual const ModelConfig& config() const = 0;
   /// nullptr when the file carries no usable tokenizer (tokenizer_error() says why); ids still work.

@@ -19,11 +19,11 @@ void OutputPipeline::Flush(Emission& out) {
 }
 
 void OutputPipeline::Show(const std::string& text, Emission& out) {
+  ReasoningParser::Piece piece = reasoning_.Push(text);  // also to know where we are
   if (!parse_) {
     out.content += text;
     return;
   }
-  ReasoningParser::Piece piece = reasoning_.Push(text);
   out.reasoning += piece.reasoning;
   out.content += piece.content;
 }
@@ -54,13 +54,45 @@ bool Generation::AtLimit() {
   return true;
 }
 
+void Generation::LimitThinking(int64_t tokens) {
+  thinking_limit_ = tokens;
+  WatchThinking(true);  // a budget of nothing closes at once
+}
+
+// After each token, and before the first.
+void Generation::WatchThinking(bool forced) {
+  if (!output_) return;
+  if (!output_->thinking()) {
+    forced_.clear();  // closed by itself meanwhile
+    return;
+  }
+  if (!forced) ++reasoning_tokens_;
+  if (!thinking_limit_ || reasoning_tokens_ < *thinking_limit_) return;
+  thinking_limit_.reset();
+  const TokenId mark = tokenizer_->FindToken("</think>");
+  if (mark >= 0) {
+    forced_ = {mark};
+  } else {
+    const auto ids = tokenizer_->Encode("</think>", TextTrust::kTrusted);
+    forced_.assign(ids.begin(), ids.end());
+  }
+}
+
 std::optional<TokenId> Generation::Next(std::span<float> logits, std::span<const TokenId> held, const EmitFn& emit) {
-  const TokenId token = sampler_.Sample(logits, held);
+  const bool forced = !forced_.empty();
+  TokenId token;
+  if (forced) {
+    token = forced_.front();
+    forced_.pop_front();
+  } else {
+    token = sampler_.Sample(logits, held);
+  }
   result_.tokens.push_back(token);
   if (tokenizer_ != nullptr && tokenizer_->IsEndOfGeneration(token) && !ignore_eos_) return End(FinishReason::kStop);
   Emission emission{.token = token, .reasoning = {}, .content = {}};
   const bool stopped = output_ && output_->Push(token, emission);
   Collect(emission);
+  WatchThinking(forced);
   if (emit && !emit(emission)) return End(FinishReason::kCancelled);
   if (stopped) return End(FinishReason::kStop);
   if (held.size() + 1 > static_cast<size_t>(context_length_)) return End(FinishReason::kContext);

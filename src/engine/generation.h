@@ -4,6 +4,7 @@
 // One per answer; not thread-safe. The tokenizer outlives it; nullptr: ids only, no text, no end tokens.
 #pragma once
 
+#include <deque>
 #include <optional>
 #include <span>
 
@@ -24,6 +25,8 @@ class OutputPipeline {
   /// Fills the emission's texts from one more token; true when a stop string was completed.
   bool Push(TokenId token, Emission& out);
   void Flush(Emission& out);
+  /// Inside the reasoning, also where it is not split off.
+  bool thinking() const { return reasoning_.inside(); }
 
  private:
   void Show(const std::string& text, Emission& out);
@@ -42,6 +45,15 @@ class Generation {
   /// Draws one token from `logits` (changed in place) and emits it. `held`: the tokens evaluated so far, prompt first.
   /// Returns the token to evaluate next, or nothing when the answer has ended; then only Finish() may be called.
   std::optional<TokenId> Next(std::span<float> logits, std::span<const TokenId> held, const EmitFn& emit);
+  /// After `tokens` tokens of reasoning (>= 0) the marks that close it are the next ones, whatever the logits say; once in
+  /// an answer. Called before the first Next(). Without a tokenizer nothing is known of reasoning.
+  void LimitThinking(int64_t tokens);
+  /// Tokens drawn inside the reasoning, those that closed it by force not counted.
+  int64_t reasoning_tokens() const { return reasoning_tokens_; }
+  /// Ends the answer before its time: only Finish() may be called now.
+  void Cancel() { result_.finish_reason = FinishReason::kCancelled; }
+  /// Tokens drawn so far.
+  int64_t drawn() const { return static_cast<int64_t>(result_.tokens.size()); }
   /// True when max_tokens leaves nothing to draw; asked before the first Next().
   bool AtLimit();
   /// The answer, without timings but for generated_tokens. What was held back of the text is emitted.
@@ -50,6 +62,7 @@ class Generation {
  private:
   void Collect(const Emission& emission);
   std::optional<TokenId> End(FinishReason reason);
+  void WatchThinking(bool forced);
 
   const Tokenizer* tokenizer_;
   int32_t max_tokens_;
@@ -58,6 +71,9 @@ class Generation {
   Sampler sampler_;
   std::optional<OutputPipeline> output_;
   GenerationResult result_;
+  std::optional<int64_t> thinking_limit_;  // none, or reached
+  int64_t reasoning_tokens_ = 0;
+  std::deque<TokenId> forced_;             // to come next
 };
 
 /// A prompt that can be answered: not empty, ids in range, shorter than the context. Errors: kInvalidArgument,

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,8 @@ struct ServiceOptions {
   int32_t max_queue = 256;       // waiting ones beyond which Submit refuses with kResource
   int32_t step_tokens = 512;     // rows of a step, [16, 65536]; smaller: smoother streams, slower prompts
   CacheOptions cache;
+  // Makes the cache instead of KvCache::Create: tests, other managers.
+  std::function<Result<std::unique_ptr<KvCache>>(const KvSpace&, KvPool&)> make_cache;
 };
 
 struct ServiceStats {

@@ -1,0 +1,46 @@
+// How long things take, measured while running: what a token of a prompt costs (for load-or-recompute), what a step of
+// answers takes, and what rows of prompts add to it (for the scheduler). Plain numbers; not thread-safe.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "cache/kv_cache.h"
+
+namespace fathom {
+
+/// One pass of the model.
+struct StepSample {
+  int64_t decode_rows = 0;       // rows of answers
+  int64_t prefill_rows = 0;      // rows of prompts
+  double prefill_positions = 0;  // sum of those rows' positions
+  double seconds = 0;
+};
+
+class RateMeter {
+ public:
+  void Add(const StepSample& sample);
+
+  /// Least squares of seconds = a rows + b positions over recent steps of prompts, a and b not negative. All zero until
+  /// something was measured.
+  ComputeRates prefill() const { return prefill_; }
+  /// Of a step with so many answers and nothing else; 0: not known.
+  double decode_seconds(int64_t rows) const;
+  /// That one row of a prompt adds to a step of answers; before that was seen, its share of a step of prompts; 0: not known.
+  double prefill_row_seconds() const { return added_row_ > 0 ? added_row_ : prefill_.seconds_per_token; }
+  /// Tokens a second of late: of steps that had rows of prompts, of steps that had answers.
+  double prefill_rate() const { return prefill_seconds_ > 0 ? prefill_rows_ / prefill_seconds_ : 0; }
+  double decode_rate() const { return decode_seconds_ > 0 ? decode_rows_ / decode_seconds_ : 0; }
+
+ private:
+  void Fit(const StepSample& sample);
+
+  ComputeRates prefill_;
+  // Decaying sums of the normal equations; x = rows, z = positions, y = seconds.
+  double xx_ = 0, xz_ = 0, zz_ = 0, xy_ = 0, zy_ = 0;
+  std::array<double, 16> decode_{};  // seconds, by the number of bits of the row count
+  double added_row_ = 0;
+  double prefill_rows_ = 0, prefill_seconds_ = 0, decode_rows_ = 0, decode_seconds_ = 0;
+};
+
+}  // namespace fathom

@@ -1,0 +1,175 @@
+// Where a sequence's rows come from and where they go: joining, parking, loads, shared beginnings, memory.
+#include <algorithm>
+
+#include "engine/batch_impl.h"
+#include "engine/service_impl.h"
+
+namespace fathom {
+namespace {
+
+constexpr int64_t kBlock = KvLayout::kBlockTokens;
+// A common beginning shorter than this is not worth waiting for.
+constexpr int64_t kLeastShared = 32;
+// Waiting requests whose rows are fetched ahead: more would push each other out.
+constexpr int32_t kPrefetches = 4;
+// A load that takes this much longer than computing its rows is given up; bounds where rates are not known.
+constexpr double kLeastPatience = 0.25, kMostPatience = 20;
+
+double Seconds(std::chrono::steady_clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+bool ServiceImpl::Caches(const Sequence& sequence) const {
+  return parts_.cache != nullptr && sequence.request.use_cache;
+}
+
+// Makes rows known that are not yet. Without `tail` whole blocks only.
+void ServiceImpl::KeepRows(Sequence& sequence, bool tail) {
+  const int64_t held = sequence.kv.length();
+  const int64_t rows = tail ? held : held / kBlock * kBlock;
+  if (!Caches(sequence) || rows <= sequence.kept_tokens) return;
+  parts_.cache->Keep(sequence.request.tenant, std::span(sequence.tokens).first(static_cast<size_t>(rows)),
+                     sequence.kv.blocks().first(static_cast<size_t>((rows + kBlock - 1) / kBlock)), tail);
+  sequence.kept_tokens = rows;
+}
+
+void ServiceImpl::Join(Sequence& sequence) {
+  const auto now = Clock::now();
+  const bool first = sequence.joined == Clock::time_point{};
+  if (first) {
+    sequence.joined = now;
+    sequence.timings.queue_seconds = Seconds(now - sequence.submitted);
+  }
+  sequence.running = true;
+  sequence.leader = 0;
+  std::vector<float> logits;
+  if (Caches(sequence) && !sequence.no_lookup) {
+    const auto all = static_cast<int64_t>(sequence.tokens.size());
+    KvPrefix prefix = parts_.cache->Acquire(sequence.request.tenant, sequence.tokens, all);
+    int64_t tokens = std::min(prefix.tokens, all);
+    const bool has_logits = prefix.last_logits.size() == static_cast<size_t>(parts_.model.config().vocab_size);
+    if (tokens == all && has_logits) {
+      logits = std::move(prefix.last_logits);
+    } else if (tokens == all) {
+      --tokens;  // its logits are not at hand
+    }
+    if (tokens > 0) {
+      sequence.kv.Adopt(prefix.blocks, tokens);
+      sequence.kept_tokens = tokens;
+      if (prefix.load && !(prefix.load->Done() && prefix.load->valid_tokens() >= tokens)) {
+        sequence.load = std::move(prefix.load);
+        sequence.load_began = now;
+        const double computing = rates_.prefill().Seconds(0, tokens);
+        sequence.load_deadline =
+            now + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
+                      std::clamp(computing > 0 ? 1.5 * computing : kMostPatience, kLeastPatience, kMostPatience)));
+      }
+    }
+    if (first) {
+      sequence.cached_tokens = std::min(tokens, sequence.prompt_size());
+      sequence.timings.cached_memory_tokens = std::min(prefix.memory_tokens, sequence.cached_tokens);
+      sequence.timings.cached_disk_tokens = sequence.cached_tokens - sequence.timings.cached_memory_tokens;
+      counts_.cached_tokens += sequence.cached_tokens;
+      sequence.cache_reason = std::move(prefix.reason);
+    }
+  } else if (first) {
+    sequence.cache_reason = parts_.cache == nullptr      ? "there is no cache"
+                            : !sequence.request.use_cache ? "the request does not use the cache"
+                                                          : "memory is too short to share blocks";
+  }
+  if (first) Tell(sequence, sequence.kv.length(), true);
+  if (!logits.empty()) Draw(sequence, logits, true);  // may end it
+}
+
+void ServiceImpl::Park(Sequence& sequence) {
+  if (sequence.load == nullptr) KeepRows(sequence, true);
+  sequence.kv.Truncate(0);
+  sequence.load.reset();
+  sequence.kept_tokens = 0;
+  sequence.running = false;
+  sequence.prefetched = true;  // it has just been here
+  ++sequence.timings.preemptions;
+  ++counts_.preempted;
+}
+
+void ServiceImpl::SettleLoads() {
+  const auto now = Clock::now();
+  for (const auto& sequence : sequences_) {
+    if (sequence->load == nullptr) continue;
+    const bool done = sequence->load->Done();
+    if (!done && now < sequence->load_deadline) continue;
+    bool all = done;
+    const int64_t layers = parts_.pool->layout().layers;
+    for (int64_t layer = 0; all && layer < layers; ++layer) all = sequence->load->WaitLayer(layer);
+    if (!all) {
+      Cut(*sequence);
+      continue;
+    }
+    sequence->timings.load_seconds += Seconds(now - sequence->load_began);
+    sequence->load.reset();
+  }
+}
+
+// Rows did not come: what is not there is computed, into blocks of its own.
+void ServiceImpl::Cut(Sequence& sequence) {
+  int64_t valid = std::clamp<int64_t>(sequence.load->valid_tokens(), 0, sequence.kv.length());
+  if (valid < sequence.kv.length()) valid = valid / kBlock * kBlock;  // rows may still arrive in the block behind
+  sequence.timings.load_seconds += Seconds(Clock::now() - sequence.load_began);
+  sequence.load.reset();
+  sequence.kv.Truncate(valid);
+  sequence.kept_tokens = valid;
+  if (valid < sequence.cached_tokens) {
+    counts_.cached_tokens -= sequence.cached_tokens - valid;
+    sequence.cached_tokens = valid;
+    sequence.timings.cached_memory_tokens = std::min(sequence.timings.cached_memory_tokens, valid);
+    sequence.timings.cached_disk_tokens = valid - sequence.timings.cached_memory_tokens;
+    sequence.cache_reason += "; some of it could not be read in time and was computed";
+  }
+}
+
+// Whether `running` is still to compute rows that `waiting` will need.
+bool ServiceImpl::Shares(Sequence& waiting, const Sequence& running) {
+  if (!Caches(waiting) || !Caches(running) || waiting.tenant != running.tenant || waiting.no_lookup) return false;
+  if (running.running && running.wanted() <= 1 && running.generation.drawn() > 0) return false;  // an answer
+  // One that joins in this very round has no rows yet, and finds out what the cache has when it does.
+  const int64_t kept = running.kept_tokens;
+  if (waiting.leader != running.id) {
+    const int64_t common = CommonPrefix(waiting.tokens, running.tokens);
+    if (common < kept + kLeastShared) return false;
+    waiting.leader = running.id;
+    waiting.leader_tokens = common;
+  }
+  if (waiting.leader_tokens < kept + kLeastShared) return false;
+  const_cast<Sequence&>(running).boost = std::max(running.boost, waiting.request.priority);
+  return true;
+}
+
+void ServiceImpl::PrefetchWaiting() {
+  int32_t fetched = 0;
+  for (const auto& sequence : sequences_) {
+    if (sequence->running || !Caches(*sequence)) continue;
+    if (++fetched > kPrefetches) return;
+    if (sequence->prefetched || sequence->leader != 0) continue;
+    sequence->prefetched = true;
+    parts_.cache->Prefetch(sequence->request.tenant, sequence->tokens);
+  }
+}
+
+// Blocks that running sequences could still take, if the cache lets go of all that nobody uses.
+int64_t ServiceImpl::FreeBlocks() {
+  if (total_blocks_ < 0) return -1;
+  int64_t held = 0;
+  for (const auto& sequence : sequences_) held += static_cast<int64_t>(sequence->kv.blocks().size());
+  // Shared blocks were counted more than once; that matters only when memory is short.
+  if (2 * held > total_blocks_) {
+    distinct_.clear();
+    for (const auto& sequence : sequences_) {
+      for (const KvBlockRef& block : sequence->kv.blocks()) distinct_.push_back(block.get());
+    }
+    std::sort(distinct_.begin(), distinct_.end());
+    held = std::unique(distinct_.begin(), distinct_.end()) - distinct_.begin();
+  }
+  return std::max<int64_t>(0, total_blocks_ - held - hidden_blocks_);
+}
+
+}  // namespace fathom

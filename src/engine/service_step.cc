@@ -1,0 +1,216 @@
+// One pass of the model over pieces of many sequences, and what follows from it.
+#include <algorithm>
+#include <cmath>
+
+#include "base/log.h"
+#include "engine/logprobs.h"
+#include "engine/service_impl.h"
+
+namespace fathom {
+namespace {
+
+constexpr double kTellSeconds = 0.25;
+
+double Seconds(std::chrono::steady_clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+}  // namespace
+
+Status ServiceImpl::Forward(std::span<const RowGrant> rows) {
+  segments_.clear();
+  active_.clear();
+  int64_t logit_rows = 0;
+  for (const RowGrant& grant : rows) {
+    Sequence& sequence = *Find(grant.id);
+    const bool last = grant.rows == sequence.wanted();
+    segments_.push_back({.kv = &sequence.kv,
+                         .tokens = std::span<const TokenId>(sequence.tokens)
+                                       .subspan(static_cast<size_t>(sequence.kv.length()), static_cast<size_t>(grant.rows)),
+                         .logits = last ? 1 : 0});
+    active_.push_back(&sequence);
+    logit_rows += last;
+  }
+  const auto vocab = static_cast<size_t>(parts_.model.config().vocab_size);
+  logits_.resize(static_cast<size_t>(logit_rows) * vocab);
+  ++steps_;
+  const auto start = Clock::now();
+  {
+    std::lock_guard lock(parts_.compute);
+    FATHOM_CHECK_OK(parts_.model.Forward(segments_, logits_.data(),
+                                         [&](int layer, int layers) { return OnLayer(layer, layers); }));
+  }
+  Measure(Seconds(Clock::now() - start));
+  // Advance() may end sequences, never those of later segments.
+  float* row = logits_.data();
+  const std::vector<Segment> segments = segments_;
+  const std::vector<Sequence*> active = active_;
+  for (size_t i = 0; i < active.size(); ++i) {
+    const bool has_logits = segments[i].logits > 0;
+    Advance(*active[i], segments[i], has_logits ? std::span<float>(row, vocab) : std::span<float>());
+    if (has_logits) row += vocab;
+  }
+  return {};
+}
+
+bool ServiceImpl::OnLayer(int layer, int layers) {
+  for (size_t i = 0; i < active_.size(); ++i) {
+    Sequence& sequence = *active_[i];
+    if (!sequence.decoding()) {
+      const auto rows = static_cast<int64_t>(segments_[i].tokens.size());
+      Tell(sequence, sequence.kv.length() + rows * layer / layers, false);
+    }
+    if (sequence.load && !sequence.load->WaitLayer(layer)) {
+      Cut(sequence);
+      return false;
+    }
+  }
+  return !interrupted_ || !WorthStopping(layer, layers);
+}
+
+// A step is given up for somebody who left when that loses less than it saves: what the others have done so far against
+// what he would still cost.
+bool ServiceImpl::WorthStopping(int layer, int layers) {
+  int64_t gone = 0, rest = 0;
+  std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < active_.size(); ++i) {
+    const auto rows = static_cast<int64_t>(segments_[i].tokens.size());
+    (cancel_all_ || cancels_.contains(active_[i]->id) ? gone : rest) += rows;
+  }
+  return gone * (layers - layer) > rest * layer;
+}
+
+// A step that failed changed no sequence.
+void ServiceImpl::Recover(const Error& error) {
+  for (const auto& sequence : sequences_) sequence->kv.Truncate(sequence->kv.length());  // rows reserved in vain
+  if (error.code == ErrorCode::kCancelled) return;  // somebody left, or rows did not come: the next round sees to it
+  if (error.code != ErrorCode::kResource) {
+    spdlog::error("a step failed: {}", error.message);
+    const std::vector<Sequence*> active = active_;
+    for (Sequence* sequence : active) Finish(*sequence, std::unexpected(error));
+    return;
+  }
+  // There was less memory than the plan thought (pinned blocks, rows on their way): the last in rank makes room.
+  if (total_blocks_ >= 0) hidden_blocks_ += std::max<int64_t>(1, FreeBlocks());
+  const auto running = std::count_if(sequences_.begin(), sequences_.end(), [](const auto& s) { return s->running; });
+  Describe();
+  Sequence& last = *Find(Scheduler::Last(described_));
+  if (running > 1) return Park(last);
+  // Alone: what it took from the cache may be in its way (a shared block is copied before it is written to).
+  if (!last.no_lookup) {
+    last.no_lookup = true;
+    return Park(last);
+  }
+  Finish(last, std::unexpected(error));
+}
+
+void ServiceImpl::Measure(double seconds) {
+  StepSample sample{.seconds = seconds};
+  bool waited = false;
+  for (size_t i = 0; i < active_.size(); ++i) {
+    Sequence& sequence = *active_[i];
+    const auto rows = static_cast<int64_t>(segments_[i].tokens.size());
+    sequence.last_step = steps_;
+    if (sequence.load) {  // every layer was waited for
+      sequence.timings.load_seconds += Seconds(Clock::now() - sequence.load_began);
+      sequence.load.reset();
+      waited = true;
+    }
+    if (sequence.generation.drawn() > 0 && rows == 1) {
+      ++sample.decode_rows;
+    } else {
+      sample.prefill_rows += rows;
+      // Forward() has made the sequence longer.
+      sample.prefill_positions +=
+          static_cast<double>(rows) * (static_cast<double>(sequence.kv.length()) - static_cast<double>(rows + 1) / 2);
+    }
+  }
+  ++counts_.steps;
+  counts_.step_rows = sample.decode_rows + sample.prefill_rows;
+  if (steps_ % 16 == 0) hidden_blocks_ /= 2;
+  if (waited) return;  // says nothing about computing
+  rates_.Add(sample);
+  if (parts_.cache && rates_.prefill().seconds_per_token > 0 && Seconds(Clock::now() - rates_told_) > kTellSeconds) {
+    rates_told_ = Clock::now();
+    parts_.cache->SetRates(rates_.prefill());
+  }
+}
+
+// Takes in what a step brought to one sequence.
+void ServiceImpl::Advance(Sequence& sequence, const Segment& segment, std::span<float> logits) {
+  const auto rows = static_cast<int64_t>(segment.tokens.size());
+  const int64_t begin = sequence.kv.length() - rows;
+  const int64_t of_prompt = std::clamp<int64_t>(sequence.prompt_size() - begin, 0, rows);
+  sequence.computed_tokens += of_prompt;
+  counts_.prompt_tokens += of_prompt;
+  KeepRows(sequence, false);
+  if (logits.empty()) return Tell(sequence, sequence.kv.length(), false);
+  Draw(sequence, logits);
+}
+
+// `logits` are those after sequence.tokens; changed.
+void ServiceImpl::Draw(Sequence& sequence, std::span<float> logits, bool from_cache) {
+  if (sequence.generation.drawn() == 0) {
+    sequence.first_token = Clock::now();
+    sequence.timings.prompt_seconds = Seconds(sequence.first_token - sequence.joined);
+    Tell(sequence, sequence.prompt_size(), true);
+    if (Caches(sequence) && !from_cache) {
+      KeepRows(sequence, true);
+      parts_.cache->KeepLogits(sequence.request.tenant, sequence.tokens, logits);
+    }
+    if (sequence.generation.AtLimit()) return End(sequence);
+  }
+  if (sequence.request.logprobs >= 0) raw_.assign(logits.begin(), logits.end());
+  const int64_t before = sequence.generation.drawn();
+  const auto next = sequence.generation.Next(logits, sequence.tokens,
+                                             [&](const Emission& emission) { return Emit(sequence, emission); });
+  counts_.generated_tokens += sequence.generation.drawn() - before;
+  if (!next) return End(sequence);
+  sequence.tokens.push_back(*next);
+}
+
+bool ServiceImpl::Emit(Sequence& sequence, const Emission& emission) {
+  if (!sequence.callbacks.on_token) return true;
+  ServiceToken token;
+  token.emission = emission;
+  const int32_t count = sequence.request.logprobs;
+  if (count >= 0 && emission.token >= 0) {
+    const double total = LogSumExp(raw_);
+    token.drawn = {emission.token, static_cast<float>(raw_[static_cast<size_t>(emission.token)] - total)};
+    if (count > 0) token.top = TopLogprobs(raw_, count, total);
+  }
+  sequence.callbacks.on_token(token);
+  return true;
+}
+
+void ServiceImpl::End(Sequence& sequence) {
+  if (sequence.load == nullptr) KeepRows(sequence, true);
+  ServiceResult result;
+  result.reasoning_tokens = sequence.generation.reasoning_tokens();
+  result.cache_reason = std::move(sequence.cache_reason);
+  result.generation = sequence.generation.Finish([&](const Emission& emission) { return Emit(sequence, emission); });
+  const auto now = Clock::now();
+  if (sequence.joined == Clock::time_point{}) sequence.timings.queue_seconds = Seconds(now - sequence.submitted);
+  if (sequence.first_token != Clock::time_point{}) {
+    sequence.timings.decode_seconds = Seconds(now - sequence.first_token);
+  } else if (sequence.joined != Clock::time_point{}) {
+    sequence.timings.prompt_seconds = Seconds(now - sequence.joined);
+  }
+  result.timings = sequence.timings;
+  Timings& timings = result.generation.timings;
+  timings.cached_tokens = sequence.cached_tokens;
+  timings.prompt_tokens = sequence.prompt_size() - sequence.cached_tokens;
+  timings.prompt_seconds = sequence.timings.prompt_seconds;
+  timings.decode_seconds = sequence.timings.decode_seconds;
+  Finish(sequence, std::move(result));
+}
+
+void ServiceImpl::Tell(Sequence& sequence, int64_t done, bool at_once) {
+  if (!sequence.callbacks.on_progress || sequence.generation.drawn() > 0) return;
+  const auto now = Clock::now();
+  if (!at_once && Seconds(now - sequence.told) < kTellSeconds) return;
+  sequence.told = now;
+  sequence.callbacks.on_progress({.prompt_tokens = sequence.prompt_size(),
+                                  .cached_tokens = sequence.cached_tokens,
+                                  .done_tokens = std::min(done, sequence.prompt_size())});
+}
+
+}  // namespace fathom
