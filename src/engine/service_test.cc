@@ -249,7 +249,9 @@ TEST_F(ServiceTest, ASharedBeginningIsComputedOnceWhileItIsBeingComputed) {
     const auto result = watched[i]->Wait();
     ASSERT_TRUE(result);
     EXPECT_EQ(result->generation.tokens, Alone(requests[i]).tokens) << i;
-    EXPECT_EQ(result->generation.timings.cached_tokens, i == 0 ? 0 : 150) << i;
+    // For fewer than 32 tokens nobody waits: one that comes late may compute those itself.
+    EXPECT_LE(result->generation.timings.cached_tokens, i == 0 ? 0 : 150) << i;
+    EXPECT_GE(result->generation.timings.cached_tokens, i == 0 ? 0 : 150 - 32) << i;
   }
 }
 
