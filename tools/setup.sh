@@ -82,3 +82,10 @@ build() {
   fi
   exec {build_lock}>&-
 }
+
+# say_web_page PRESET: one line where the program was built without its web page.
+say_web_page() {
+  local state
+  state=$(cat "$fathom_root/build/$1/webui/state" 2>/dev/null) || state="left out: not built yet"
+  [[ $state == embedded ]] || say "the web page is $state (docs/webui.md)"
+}
