@@ -150,6 +150,7 @@ export class MockServer {
         piece({ content: '>'.repeat(20000) + ' deep\n\n' + '**_'.repeat(3000) + '\n\n' + '[x]('.repeat(2000) + '- '.repeat(3000) });
       } else if (words.startsWith('cut')) {
         await say('content', 'Half an answer', 5);
+        await sleep(300);  // a reset connection may take along what was not read yet
         return response.destroy();
       } else if (words.startsWith('break')) {
         await say('content', 'Some words', 5);
