@@ -80,8 +80,11 @@ std::pair<PrefixIndex::Node*, bool> PrefixIndex::Insert(const BlockKey& root, No
   }
   const BlockKey parent_key = parent != nullptr ? parent->meta.key : root;
   const BlockKey key = ChainKey(parent_key, tokens);
-  const auto [slot, free] = by_key_.try_emplace(key, nullptr);
-  if (!free) return {nullptr, false};
+  // The hash of the map is the id, so a block of the same id would stand in the same bucket.
+  const size_t bucket = by_key_.bucket_count() > 0 ? by_key_.bucket(key) : 0;
+  for (auto it = by_key_.begin(bucket); by_key_.bucket_count() > 0 && it != by_key_.end(bucket); ++it) {
+    if (it->first.low == key.low) return {nullptr, false};
+  }
   auto node = std::make_unique<Node>();
   node->meta = {.key = key,
                 .parent = parent_key,
@@ -90,8 +93,8 @@ std::pair<PrefixIndex::Node*, bool> PrefixIndex::Insert(const BlockKey& root, No
                 .count = static_cast<int32_t>(tokens.size())};
   std::ranges::copy(tokens, node->meta.tokens.begin());
   node->parent = parent;
-  node->id = next_id_++;
-  Node* made = slot->second = node.get();
+  node->id = key.low;
+  Node* made = by_key_[key] = node.get();
   Children& children = parent != nullptr ? parent->children : roots_[root];
   children.emplace(made->meta.token_span(), std::move(node));
   return {made, true};
@@ -171,7 +174,7 @@ Status PrefixIndex::Check() const {
       if (meta.key != ChainKey(parent_key, meta.token_span())) return wrong("its key is not the chain's");
       const auto it = by_key_.find(meta.key);
       if (it == by_key_.end() || it->second != node.get()) return wrong("its key does not find it");
-      if (node->id == 0 || node->id >= next_id_) return wrong("its id was never given out");
+      if (node->id != meta.key.low) return wrong("its id is not its key's");
       if (!node->children.empty() && meta.count != kBlock) return wrong("it is short and has children");
       if (!node->children.empty()) waiting.push_back({level.root, node.get(), &node->children});
     }

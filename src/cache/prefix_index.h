@@ -32,7 +32,7 @@ class PrefixIndex {
   struct Node {
     BlockMeta meta;
     Node* parent = nullptr;  // nullptr: a child of the root
-    uint64_t id = 0;         // unique for the life of the index, also a CacheEntryId
+    uint64_t id = 0;         // a CacheEntryId: unique in the index, and the same whenever the same block comes again
     void* payload = nullptr;
     std::map<std::span<const int32_t>, std::unique_ptr<Node>, TokensLess> children;  // keys point into the nodes' meta
   };
@@ -51,9 +51,9 @@ class PrefixIndex {
   Match Find(const BlockKey& root, std::span<const int32_t> tokens,
              const std::function<bool(const Node&)>& usable = {}) const;
   /// The node for `tokens` (1 to 64) under `parent` (nullptr: `root` itself), made when it is not there; second: made
-  /// now. A shorter node that the new one extends stays; see Superseded. nullptr when another node has the same key (a
-  /// collision of 128 bits): a key names one block, so the new one cannot be kept. REQUIRES: parent holds 64 tokens and
-  /// stands under `root`.
+  /// now. A shorter node that the new one extends stays; see Superseded. nullptr when another block has the same
+  /// key or id (a collision of hashes): names are unique, so the new one cannot be kept. REQUIRES: parent holds 64 tokens
+  /// and stands under `root`.
   std::pair<Node*, bool> Insert(const BlockKey& root, Node* parent, std::span<const int32_t> tokens);
   /// Siblings of `node` whose tokens are a proper beginning of its own: of no more use once `node` is whole.
   std::vector<Node*> Superseded(const Node& node) const;
@@ -74,7 +74,6 @@ class PrefixIndex {
   const Children* ChildrenOf(const BlockKey& root, const Node* parent) const;
   std::unordered_map<BlockKey, Children> roots_;
   std::unordered_map<BlockKey, Node*> by_key_;
-  uint64_t next_id_ = 1;
 };
 
 }  // namespace fathom
