@@ -14,7 +14,7 @@ function licences(): Plugin {
         const { version } = JSON.parse(readFileSync(`node_modules/${name}/package.json`, 'utf8'));
         return `${name} ${version}\n\n${readFileSync(`node_modules/${name}/LICENSE`, 'utf8').trim()}\n`;
       });
-      this.emitFile({ type: 'asset', fileName: 'licences.txt', source: texts.join('\n\n') });
+      this.emitFile({ type: 'asset', fileName: 'assets/licences.txt', source: texts.join('\n\n') });
     },
   };
 }

@@ -120,6 +120,15 @@ export class Api {
     return Array.isArray(list) ? list.map((model) => string(object(model).id)).filter(Boolean) : [];
   }
 
+  /** Erases a chat from the server's cache, memory and SSD. Returns the blocks erased. */
+  async forget(history: Message[], settings: Settings): Promise<number> {
+    const response = await this.request('v1/cache/forget', {
+      method: 'POST', headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ messages: beginning(history, settings), everything: true }),
+    });
+    return number(object(await response.json()).erased_blocks) ?? 0;
+  }
+
   /** Streams one answer to the conversation. Throws ApiError, or an AbortError after `signal`. */
   async answer(history: Message[], settings: Settings, signal: AbortSignal, events: AnswerEvents): Promise<AnswerEnd> {
     const body = requestBody(history, settings);
@@ -143,6 +152,12 @@ export class Api {
     events.onNumbers(reader.stats());
     throw cutOff();
   }
+}
+
+/** What the server read first of a chat: all that it keeps of the chat continues that. */
+function beginning(history: Message[], settings: Settings): Json[] {
+  const first = history.findIndex(({ role }) => role === 'user');
+  return requestBody(history.slice(0, first + 1), settings).messages as Json[];
 }
 
 /** Only what the user has set is sent; the rest is the server's to choose. */

@@ -211,14 +211,24 @@ export class App {
   }
 
   private async remove(id: string): Promise<void> {
-    const title = (await this.find(id))?.title ?? '';
-    if (!await confirmDialog(`Delete “${title}”?`, 'The chat is erased from this browser. The server’s cache may still ' +
-                             'know its tokens until it forgets them.', 'Delete')) return;
+    const conversation = await this.find(id);
+    const sure = await confirmDialog(
+      `Delete “${conversation?.title ?? ''}”?`, 'The chat is erased from this browser.', 'Delete',
+      'Erase it from the server’s cache as well: memory and SSD. Other chats that begin alike are computed anew, too.');
+    if (!sure) return;
     this.runs.get(id)?.abort.abort();
     this.runs.delete(id);
     await this.store.remove(id);
     if (this.current?.id === id) this.create();
     else await this.refreshList();
+    if (!sure.option || !conversation?.messages.length) return;
+    try {
+      const blocks = await this.api.forget(conversation.messages, this.settings);
+      this.live.textContent = `The server has erased ${count(blocks)} blocks.`;
+    } catch (error) {
+      const words = error instanceof ApiError ? error.words : 'its answer could not be read.';
+      this.say(`The chat is deleted here, but the server’s cache may still know it: ${words}`);
+    }
   }
 
   private async removeAll(): Promise<void> {

@@ -20,15 +20,19 @@ function form(submit: () => void, ...children: (Node | null)[]): HTMLFormElement
   return el('form', { onsubmit: (event: Event) => { event.preventDefault(); submit(); } }, ...children);
 }
 
-export function confirmDialog(question: string, detail: string, action: string): Promise<boolean> {
+/** Resolves with undefined for no; for yes, with whether `option` was checked. */
+export function confirmDialog(question: string, detail: string, action: string, option = ''):
+    Promise<{ option: boolean } | undefined> {
   return new Promise((resolve) => {
     let yes = false;
+    const box = el('input', { type: 'checkbox', id: 'confirm-option' });
     const dialog = el('dialog', { 'aria-label': question }, form(() => { yes = true; dialog.close(); },
       el('h2', { text: question }), el('p', { text: detail }),
+      option ? el('div', { class: 'check' }, box, el('label', { for: 'confirm-option', text: option })) : null,
       el('div', { class: 'buttons' },
          el('button', { type: 'button', class: 'button', text: 'Cancel', onclick: () => dialog.close() }),
          el('button', { type: 'submit', class: 'button danger', text: action }))));
-    open(dialog, () => resolve(yes));
+    open(dialog, () => resolve(yes ? { option: box.checked } : undefined));
   });
 }
 

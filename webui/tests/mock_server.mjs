@@ -80,6 +80,11 @@ export class MockServer {
       response.writeHead(200, { 'Content-Type': 'text/plain; version=0.0.4' });
       return response.end(this.metrics());
     }
+    if (path === '/v1/cache/forget') {
+      this.forgotten = JSON.parse(body);
+      if (this.forgotten.messages.at(-1).content.startsWith('keep')) return this.refuse(response, 404, 'This server runs without a cache.');
+      return this.json(response, 200, { erased_blocks: 3 });
+    }
     if (path === '/v1/chat/completions') return this.chat(JSON.parse(body), response);
     return this.file(path === '/' ? '/index.html' : path, response);
   }
@@ -138,7 +143,7 @@ export class MockServer {
         }
       };
       if (words.startsWith('think')) {
-        await say('reasoning_content', 'Let me see. The question wants a sum.\nSo: 347 + 586 = 933.\n<b>Check</b>: 933 - 586 = 347.', 12);
+        await say('reasoning_content', 'Let me see. The question wants a sum.\nSo: 347 + 586 = 933.\n<b>Check</b>: 933 - 586 = 347.', words.includes('slowly') ? 90 : 12);
         await say('content', 'It is **933**.', 5);
       } else if (words.startsWith('slow')) {
         await say('content', Array.from({ length: 400 }, (_, i) => `word${i}`).join(' '), 15);

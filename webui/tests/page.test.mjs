@@ -73,7 +73,7 @@ test('Enter sends, Shift+Enter begins a line, an input method is left alone', as
 });
 
 test('thinking is folded, says what goes on, opens', async () => {
-  await send(page, 'think please');
+  await send(page, 'think slowly, please');
   const summary = page.locator('.thinking summary');
   await eventually('a live summary', async () => /^Thinking for .+/.test(await summary.textContent()));
   const early = await summary.locator('.last-line').textContent();
@@ -183,6 +183,28 @@ test('chats outlive a reload; rename, delete', async () => {
   await eventually('it is gone', async () => (await titles()).length === 1);
   await page.reload();
   await eventually('it stays gone', async () => (await titles()).join() === 'think in the second chat');
+});
+
+test('a deleted chat is erased from the server’s cache when that is wanted', async () => {
+  const remove = async (title, option) => {
+    await page.locator('.conversations li', { hasText: title }).hover();
+    await page.getByRole('button', { name: `Delete ${title}` }).click();
+    if (option) await page.getByRole('checkbox', { name: /^Erase it from the server/ }).check();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+    await eventually('it is gone', async () => (await page.locator('.conversations li', { hasText: title }).count()) === 0);
+  };
+  for (const words of ['secret one', 'open one', 'keep this']) {
+    await page.getByRole('button', { name: 'New chat' }).first().click();
+    await send(page, words);
+    await answered(page);
+  }
+  await remove('open one', false);
+  assert.equal(mock.forgotten, undefined);
+  await remove('secret one', true);
+  await eventually('the server is told', () => mock.forgotten);
+  assert.deepEqual(mock.forgotten, { messages: [{ role: 'user', content: 'secret one' }], everything: true });
+  await remove('keep this', true);
+  await eventually('a refusal is said', async () => /may still know it: This server runs without a cache/.test(await page.locator('.notice').textContent()));
 });
 
 test('an answer that was cut off by closing the page is kept as far as it came', async () => {
@@ -481,7 +503,7 @@ test('pictures of the page, for looking at', { skip: !process.env.FATHOM_SHOTS &
   await shoot('phone-list', phone, async (page) => { await talk(page); await page.getByRole('button', { name: 'Chats' }).tap(); await sleep(300); });
   await shoot('phone-panel', phone, async (page) => { await talk(page); await page.getByRole('button', { name: 'Cache and speed' }).tap(); await sleep(1200); });
   await shoot('thinking', {}, async (page) => {
-    await send(page, 'think now');
+    await send(page, 'think slowly');
     await page.locator('.thinking summary .last-line', { hasText: '347' }).waitFor();
   });
   await shoot('streaming', { colorScheme: 'dark' }, async (page) => { await send(page, 'slow please'); await sleep(3500); });

@@ -35,7 +35,7 @@ test('the page is served as it was built: compressed, typed, under its policy', 
     assert.match(asset.headers.get('cache-control') ?? '', /immutable/, path);
     assert.ok((await asset.arrayBuffer()).byteLength > 0);
   }
-  assert.match(await (await fetch(new URL('licences.txt', serve.url))).text(), /marked/);
+  assert.match(await (await fetch(new URL('assets/licences.txt', serve.url))).text(), /marked/);
   const plain = await fetch(serve.url, { headers: { 'Accept-Encoding': 'identity' } });
   assert.equal(plain.headers.get('content-encoding'), null);
   assert.equal(await plain.text(), html);
