@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { defineConfig, type Plugin } from 'vite';
 
 // The parts of other people that end up inside the program come with their licences.
 const kBundled = ['marked'];
+const inModules = (path: string) => fileURLToPath(new URL(`node_modules/${path}`, import.meta.url));
 
 function licences(): Plugin {
   return {
@@ -11,8 +13,8 @@ function licences(): Plugin {
     apply: 'build',
     generateBundle() {
       const texts = kBundled.map((name) => {
-        const { version } = JSON.parse(readFileSync(`node_modules/${name}/package.json`, 'utf8'));
-        return `${name} ${version}\n\n${readFileSync(`node_modules/${name}/LICENSE`, 'utf8').trim()}\n`;
+        const { version } = JSON.parse(readFileSync(inModules(`${name}/package.json`), 'utf8'));
+        return `${name} ${version}\n\n${readFileSync(inModules(`${name}/LICENSE`), 'utf8').trim()}\n`;
       });
       this.emitFile({ type: 'asset', fileName: 'assets/licences.txt', source: texts.join('\n\n') });
     },
