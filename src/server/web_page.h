@@ -23,10 +23,10 @@ struct Asset {
 /// Empty when the program was built without the page.
 std::span<const Asset> WebPageAssets();
 
-/// What `/` and assets are served with. Nothing from elsewhere, no inline script; styles may stand in attributes (the
-/// markdown renderer's code blocks and the panel's bars need them).
+/// What `/` and assets are served with: nothing from elsewhere, no inline script or style, and no string becomes markup
+/// (Trusted Types without a single policy: the page builds elements, it never parses HTML). index.html says the same.
 inline constexpr std::string_view kWebPagePolicy =
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 }  // namespace fathom
