@@ -53,12 +53,16 @@ class Tier {
   virtual std::string_view name() const = 0;  // "ssd"
 
   /// Writes a block. `done` gets its handle, or why not: kResource (full: evict first, or the queue is), kIo.
-  /// The block's rows must not change any more.
+  /// The block's counted rows must not change until then. A block of the same key that is stored already is replaced:
+  /// its handle is valid until `done` is called.
   virtual void Put(const BlockMeta& meta, KvBlockRef block, std::function<void(Result<TierHandle>)> done) = 0;
-  /// Reads. Requests of one call are issued together in the order given; demand reads overtake prefetches and those
+  /// Reads; kNotFound when the handle is not valid any more. Requests of one call are issued together in the order given; demand reads overtake prefetches and those
   /// overtake write-backs.
   virtual void Get(std::vector<TierRead> reads, IoPriority priority) = 0;
-  /// Forgets a block; durable when this returns. wipe: also overwrites what was stored.
+  /// Forgets blocks: they are not read any more, and their room is free, at once; no I/O is waited for. A process that
+  /// is killed soon after may find them again (they are still what they say). wipe: overwrites what was stored, and what
+  /// blocks forgotten earlier have left, after waiting for reads under way; durable when this returns. Handles that are
+  /// not valid any more are passed over. Errors: only of wiping.
   virtual Status Erase(std::span<const TierHandle> handles, bool wipe) = 0;
   /// Bytes that one block takes here.
   virtual int64_t stored_block_bytes() const = 0;

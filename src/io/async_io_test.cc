@@ -115,14 +115,16 @@ TEST_P(AsyncIoTest, ManyWritesThenReadsInAnyOrder) {
 TEST_P(AsyncIoTest, ErrorsComeToTheirRequest) {
   auto io = Make();
   auto file = File(Env::Default(), "a", 4 * kPage);
-  PagesForTest memory(4 * kPage);
+  PagesForTest memory(16 * kPage);
   Log log;
   std::vector<AsyncIoRequest> batch;
-  batch.push_back(Request(file.get(), false, 2 * kPage, memory.span(), log.Add(0)));    // ends early
-  batch.push_back(Request(file.get(), false, 100 * kPage, memory.span(), log.Add(1)));  // all past the end
-  batch.push_back(Request(file.get(), false, 5, memory.span(), log.Add(2)));            // not a block
-  batch.push_back(Request(file.get(), false, 0, memory.span().first(0), log.Add(3)));   // nothing
-  batch.push_back(Request(file.get(), false, 0, memory.span(), log.Add(4)));
+  batch.push_back(Request(file.get(), false, 2 * kPage, memory.span().first(4 * kPage), log.Add(0)));  // ends early
+  batch.push_back(Request(file.get(), false, 100 * kPage, memory.span().subspan(4 * kPage, 4 * kPage),
+                          log.Add(1)));  // all past the end
+  batch.push_back(
+      Request(file.get(), false, 5, memory.span().subspan(8 * kPage, 4 * kPage), log.Add(2)));  // not a block
+  batch.push_back(Request(file.get(), false, 0, memory.span().first(0), log.Add(3)));           // nothing
+  batch.push_back(Request(file.get(), false, 0, memory.span().subspan(12 * kPage), log.Add(4)));
   io->Submit(std::move(batch));
   ASSERT_TRUE(log.Wait(5));
   const std::map<int, ErrorCode> expected{
