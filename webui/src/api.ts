@@ -163,7 +163,8 @@ function beginning(history: Message[], settings: Settings): Json[] {
 /** Only what the user has set is sent; the rest is the server's to choose. */
 export function requestBody(history: Message[], settings: Settings): Json {
   const messages: Json[] = settings.system.trim() ? [{ role: 'system', content: settings.system }] : [];
-  for (const { role, content } of history) messages.push({ role, content });
+  // An answer that never came is nothing that was said.
+  for (const { role, content } of history) if (content || role === 'user') messages.push({ role, content });
   const { system: _system, thinking, model, ...sampling } = settings;
   const body: Json = { messages, stream: true, stream_options: { include_usage: true }, return_progress: true,
                        ...sampling };

@@ -366,16 +366,21 @@ export class App {
 
   // --- the server
 
+  /** Asks until the server takes a key. False: the user would rather not. */
   private async enterKey(words: string): Promise<boolean> {
     if (this.askingKey) return false;
     this.askingKey = true;
     try {
-      const entered = await keyDialog(words);
-      if (!entered) return false;
-      this.api.key = entered.key;
-      saveKey(entered.key, entered.keep);
+      for (;;) {
+        const entered = await keyDialog(words);
+        if (!entered) return false;
+        this.api.key = entered.key;
+        saveKey(entered.key, entered.keep);
+        const refused = await this.readModels();
+        if (refused?.status !== 401) break;
+        words = refused.words;
+      }
       this.panel.setBusy(this.runs.size > 0);  // asks again, now with the key
-      await this.loadModels();
       return true;
     } finally {
       this.askingKey = false;
@@ -383,14 +388,21 @@ export class App {
   }
 
   private async loadModels(): Promise<void> {
+    const refused = await this.readModels();
+    if (refused?.status === 401) await this.enterKey(refused.words);
+  }
+
+  /** What went wrong is said, unless it is the key, and returned. */
+  private async readModels(): Promise<ApiError | undefined> {
     try {
       this.models = await this.api.models();
       this.notice.hidden = true;
       this.showModel();
+      return undefined;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.status === 401) void this.enterKey(error.words);
-      else this.say(`${error.words} ${error.todo}`);
+      if (error.status !== 401) this.say(`${error.words} ${error.todo}`);
+      return error;
     }
   }
 

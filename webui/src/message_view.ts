@@ -158,7 +158,7 @@ export class MessageView {
     const tool = (name: 'edit' | 'again', label: string, onclick: () => void, more: Props = {}) =>
       tools.append(iconButton(name, label, onclick, more));
     if (message.role === 'user') tool('edit', 'Edit and send again', () => actions.edit(message));
-    else if (!message.error) tool('again', 'Answer again', () => actions.again(message));
+    else if (!message.error) tool('again', 'Answer again', () => actions.again(message), { class: 'again' });
     const line = el('div', { class: 'under' });
     if (message.stats) line.append(statsLine(message.stats));
     line.append(tools);

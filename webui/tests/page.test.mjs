@@ -129,7 +129,8 @@ test('answer again, edit and send again', async () => {
   await answered(page);
   await send(page, 'second');
   await answered(page);
-  await page.getByRole('button', { name: 'Answer again' }).last().click();
+  assert.equal(await page.getByRole('button', { name: 'Answer again' }).count(), 1);  // of the last answer alone
+  await page.getByRole('button', { name: 'Answer again' }).click();
   await answered(page);
   assert.equal(await page.locator('.message').count(), 4);
   assert.equal(mock.requests, 3);
@@ -318,8 +319,9 @@ test('401 asks for a key; a wrong one is refused again; the right one answers', 
   await dialog.waitFor();
   await dialog.getByLabel('Key', { exact: true }).fill('sk-wrong');
   await page.keyboard.press('Enter');
-  await dialog.waitFor();
-  await page.getByRole('dialog').last().getByLabel('Key', { exact: true }).fill('sk-right');
+  await eventually('it asks again', async () => (await dialog.count()) === 1 &&
+                   (await dialog.getByLabel('Key', { exact: true }).inputValue({ timeout: 500 }).catch(() => 'closed')) === '');
+  await dialog.getByLabel('Key', { exact: true }).fill('sk-right');
   await page.keyboard.press('Enter');
   await eventually('an answer', async () => /You said: with a key/.test(await page.locator('.log').textContent()));
   assert.equal(await page.locator('.message').count(), 2);

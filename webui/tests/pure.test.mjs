@@ -53,6 +53,9 @@ test('only what was set is sent', async () => {
   const history = [{ id: '1', role: 'user', content: 'hi', stats: {} }];
   assert.deepEqual(requestBody(history, { system: ' ', thinking: 'default', model: '' }),
                    { messages: [{ role: 'user', content: 'hi' }], stream: true, stream_options: { include_usage: true }, return_progress: true });
+  const failed = [...history, { id: '2', role: 'assistant', content: '', reasoning: 'hm', ended: 'error' }, { id: '3', role: 'user', content: 'again' }];
+  assert.deepEqual(requestBody(failed, { system: '', thinking: 'default', model: '' }).messages,
+                   [{ role: 'user', content: 'hi' }, { role: 'user', content: 'again' }]);
   const full = requestBody(history, { system: 'be brief', thinking: 'off', model: 'm', temperature: 0, seed: 0 });
   assert.deepEqual(full.messages[0], { role: 'system', content: 'be brief' });
   assert.deepEqual([full.thinking, full.model, full.temperature, full.seed], [{ type: 'disabled' }, 'm', 0, 0]);
