@@ -216,10 +216,14 @@ SchedulerState ServiceImpl::State(int64_t answers) {
 }
 
 void ServiceImpl::Admit() {
-  const bool any = std::any_of(sequences_.begin(), sequences_.end(), [](const auto& s) { return !s->running; });
+  bool any = false;
+  for (const auto& sequence : sequences_) {
+    sequence->boost = kNoBoost;
+    any |= !sequence->running;
+  }
   if (!any) return;
-  for (const auto& sequence : sequences_) sequence->boost = -100;
   Describe();
+  if (total_blocks_ >= 0) CountSharedBlocks();
   const Admission admission = scheduler_.Admit(State(0), [&](uint64_t waiting, uint64_t running) {
     return Shares(*Find(waiting), *Find(running));
   });
@@ -245,15 +249,15 @@ void ServiceImpl::Step() {
   }
   const StepPlan plan = scheduler_.PlanStep(State(answers));
   for (const uint64_t id : plan.park) Park(*Find(id));
-  if (plan.rows.empty()) return Recover(Error{ErrorCode::kResource, "KV cache: no block is left for the only sequence"});
+  if (plan.rows.empty()) return Recover(Error{ErrorCode::kResource, "KV cache: no memory is left for this sequence"});
   if (const Status status = Forward(plan.rows); !status) Recover(status.error());
 }
 
-// For rows that are still arriving; something new ends it.
+// For rows that are still arriving, or memory that somebody is about to let go of; something new ends it.
 void ServiceImpl::Pause() {
   if (sequences_.empty()) return;
   std::unique_lock lock(mutex_);
-  wake_.wait_for(lock, kPause, [&] { return !arrived_.empty() || interrupted_; });
+  wake_.wait_for(lock, kPause, [&] { return !arrived_.empty() || !cancels_.empty() || cancel_all_; });
 }
 
 void ServiceImpl::Publish() {

@@ -59,6 +59,7 @@ class ServiceImpl final : public Service {
 
  private:
   using Clock = std::chrono::steady_clock;
+  static constexpr int32_t kNoBoost = -100;
   struct Sequence;
 
   // service.cc: the round
@@ -92,8 +93,9 @@ class ServiceImpl final : public Service {
   void Park(Sequence& sequence);
   void KeepRows(Sequence& sequence, bool tail);
   void SettleLoads();
-  void Cut(Sequence& sequence);
-  bool Shares(Sequence& waiting, const Sequence& running);
+  void Cut(Sequence& sequence, bool known);
+  bool Shares(Sequence& waiting, Sequence& running);
+  void CountSharedBlocks();
   void PrefetchWaiting();
   int64_t FreeBlocks();
 
@@ -121,6 +123,7 @@ class ServiceImpl final : public Service {
   Scheduler scheduler_;
   RateMeter rates_;
   ServiceStats counts_;       // published after each round
+  std::optional<Clock::time_point> short_since_;  // steps have failed for want of memory since then
   int64_t hidden_blocks_ = 0;  // found to be out of reach though the plan counted on them; forgotten by and by
   uint64_t steps_ = 0;
   Clock::time_point rates_told_{};
@@ -153,13 +156,12 @@ struct ServiceImpl::Sequence {
   ServiceRequest request;
   ServiceCallbacks callbacks;
   int32_t tenant = 0;
-  int32_t boost = -100;          // priority of somebody who waits for its rows
+  int32_t boost = kNoBoost;      // priority of somebody who waits for its rows
   std::vector<TokenId> tokens;   // prompt, then what was drawn
   KvSequence kv;                 // rows of the first kv.length() of them
   Generation generation;
   bool running = false;
   bool prefetched = false;
-  bool no_lookup = false;        // memory is so short that adopted blocks were in the way
   int64_t kept_tokens = 0;       // of the rows, known to the cache
   uint64_t last_step = 0;
 
