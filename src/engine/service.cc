@@ -56,6 +56,7 @@ ServiceImpl::~ServiceImpl() {
   }
   wake_.notify_all();
   thread_.join();
+  abandoned_.clear();
   if (parts_.cache) {
     if (const Status flushed = parts_.cache->Flush(); !flushed) spdlog::error("cache: {}", flushed.error().message);
   }
@@ -98,6 +99,7 @@ Result<RequestId> ServiceImpl::Submit(ServiceRequest request, ServiceCallbacks c
     ++waiting_;
     ++stats_.requests;
     arrived_.push_back(std::move(sequence));
+    news_ = true;
   }
   wake_.notify_all();
   return id;
@@ -162,7 +164,7 @@ bool ServiceImpl::TakeIn() {
   arrived_.clear();
   cancelling_.clear();
   std::swap(cancelling_, cancels_);
-  interrupted_ = false;
+  interrupted_ = news_ = false;
   if (cancel_all_) {
     for (const auto& sequence : sequences_) cancelling_.insert(sequence->id);
   }
@@ -286,7 +288,7 @@ void ServiceImpl::Finish(Sequence& sequence, Result<ServiceResult> result) {
   sequences_.erase(place);
   by_id_.erase(own->id);
   own->kv.Truncate(0);
-  own->load.reset();
+  DropLoad(*own);
   // Memory is free and the counters are right when the caller hears of it.
   Publish();
   {

@@ -82,7 +82,7 @@ void ServiceImpl::Join(Sequence& sequence) {
 void ServiceImpl::Park(Sequence& sequence) {
   if (sequence.load == nullptr) KeepRows(sequence, true);
   sequence.kv.Truncate(0);
-  sequence.load.reset();
+  DropLoad(sequence);
   sequence.kept_tokens = 0;
   sequence.running = false;
   sequence.prefetched = true;  // it has just been here
@@ -104,8 +104,32 @@ void ServiceImpl::SettleLoads() {
       continue;
     }
     sequence->timings.load_seconds += Seconds(now - sequence->load_began);
-    sequence->load.reset();
+    DropLoad(*sequence);
   }
+  std::erase_if(abandoned_, [](const auto& waiter) { return waiter->finished(); });
+}
+
+// Before a layer of a step that began while rows were still arriving. False: the step is given up.
+bool ServiceImpl::Arrived(Sequence& sequence, int64_t layer) {
+  if (!sequence.waiter) sequence.waiter = std::make_unique<LayerWaiter>(sequence.load, parts_.pool->layout().layers);
+  for (;;) {
+    switch (sequence.waiter->Wait(layer, std::chrono::milliseconds(1))) {
+      case LayerWaiter::State::kThere: return true;
+      case LayerWaiter::State::kFailed: Cut(sequence, true); return false;
+      case LayerWaiter::State::kNotYet: break;
+    }
+    if (Clock::now() > sequence.load_deadline) {
+      Cut(sequence, false);
+      return false;
+    }
+    if (interrupted_ || news_) return false;  // it goes on when the others have been seen to
+  }
+}
+
+void ServiceImpl::DropLoad(Sequence& sequence) {
+  sequence.load.reset();
+  if (sequence.waiter && !sequence.waiter->finished()) abandoned_.push_back(std::move(sequence.waiter));
+  sequence.waiter.reset();
 }
 
 // Rows did not come: what is not there is computed, into blocks of its own.
@@ -114,7 +138,7 @@ void ServiceImpl::Cut(Sequence& sequence, bool known) {
   int64_t valid = known ? std::clamp<int64_t>(sequence.load->valid_tokens(), 0, sequence.kv.length()) : 0;
   if (valid < sequence.kv.length()) valid = valid / kBlock * kBlock;  // rows may still arrive in the block behind
   sequence.timings.load_seconds += Seconds(Clock::now() - sequence.load_began);
-  sequence.load.reset();
+  DropLoad(sequence);
   sequence.kv.Truncate(valid);
   sequence.kept_tokens = valid;
   if (valid < sequence.cached_tokens) {

@@ -13,7 +13,8 @@
 //
 // Loads. Rows on their way from a slower tier do not stop a step that others need: the sequence sits it out. When nobody
 // else has work and its rows end with a block, the step begins at once and waits before each layer for that layer's
-// rows. (Rows that end inside a block are waited for: the step begins by copying that block.)
+// rows; somebody new who comes while it waits ends it. (Rows that end inside a block are waited for: the step begins by
+// copying that block.) A load that fails, or takes longer than computing, is cut back to what has come.
 #pragma once
 
 #include <atomic>
@@ -26,6 +27,7 @@
 #include <unordered_set>
 
 #include "engine/generation.h"
+#include "engine/layer_waiter.h"
 #include "engine/rate_meter.h"
 #include "engine/scheduler.h"
 #include "engine/service.h"
@@ -94,6 +96,8 @@ class ServiceImpl final : public Service {
   void KeepRows(Sequence& sequence, bool tail);
   void SettleLoads();
   void Cut(Sequence& sequence, bool known);
+  bool Arrived(Sequence& sequence, int64_t layer);
+  void DropLoad(Sequence& sequence);
   bool Shares(Sequence& waiting, Sequence& running);
   void CountSharedBlocks();
   void PrefetchWaiting();
@@ -110,6 +114,7 @@ class ServiceImpl final : public Service {
   std::vector<std::unique_ptr<Sequence>> arrived_;
   std::unordered_set<RequestId> cancels_;
   std::atomic<bool> interrupted_{false};  // something stands in cancels_, or cancel_all_
+  std::atomic<bool> news_{false};         // something stands in arrived_
   bool draining_ = false, cancel_all_ = false, stop_ = false;
   RequestId next_id_ = 1;
   int32_t alive_ = 0, waiting_ = 0;
@@ -133,6 +138,7 @@ class ServiceImpl final : public Service {
   std::vector<float> logits_, raw_;
   std::vector<const KvBlock*> distinct_;
   std::unordered_set<RequestId> cancelling_;
+  std::vector<std::unique_ptr<LayerWaiter>> abandoned_;  // still waiting for what nobody wants any more
 
   std::thread thread_;  // last: begins when all is there
 };
@@ -166,6 +172,7 @@ struct ServiceImpl::Sequence {
   uint64_t last_step = 0;
 
   std::shared_ptr<KvLoad> load;  // rows still arriving
+  std::unique_ptr<LayerWaiter> waiter;  // of load, once a step has begun before they were all there
   Clock::time_point load_began{}, load_deadline{};
 
   RequestId leader = 0;          // held back for this one's rows

@@ -60,10 +60,7 @@ bool ServiceImpl::OnLayer(int layer, int layers) {
       const auto rows = static_cast<int64_t>(segments_[i].tokens.size());
       Tell(sequence, sequence.kv.length() + rows * layer / layers, false);
     }
-    if (sequence.load && !sequence.load->WaitLayer(layer)) {
-      Cut(sequence, true);
-      return false;
-    }
+    if (sequence.load && !Arrived(sequence, layer)) return false;
   }
   return !interrupted_ || !WorthStopping(layer, layers);
 }
@@ -120,7 +117,7 @@ void ServiceImpl::Measure(double seconds) {
     sequence.last_step = steps_;
     if (sequence.load) {  // every layer was waited for
       sequence.timings.load_seconds += Seconds(Clock::now() - sequence.load_began);
-      sequence.load.reset();
+      DropLoad(sequence);
       waited = true;
     }
     if (sequence.generation.drawn() > 0 && rows == 1) {

@@ -493,9 +493,24 @@ TEST_F(ServiceTest, HungReadsHoldUpNobodyForLong) {
   ASSERT_TRUE(result);
   EXPECT_EQ(result->generation.tokens, Alone(Ask(Ids(200, 3), 4)).tokens);
   EXPECT_EQ(result->generation.timings.cached_tokens, 0);
-  auto cancelled = Submit(Ask(Ids(200, 3), 4));
-  service_->Cancel(cancelled->id);
-  EXPECT_EQ(cancelled->Wait()->generation.finish_reason, FinishReason::kCancelled);
+}
+
+TEST_F(ServiceTest, WhoeverWaitsForAHungDeviceCanLeaveAndOthersCanCome) {
+  Start();
+  ASSERT_TRUE(Answer(Ask(Ids(200, 3), 4)));
+  cache_->faults.hang = true;
+  cache_->faults.hang_seconds = 3;
+  auto prompt = Ids(200, 3);
+  prompt[128] = 7;  // two whole blocks are known: the step begins and waits for its first layer
+  const auto start = std::chrono::steady_clock::now();
+  auto hung = Submit(Ask(prompt, 4));
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  auto other = Ask(Ids(20, 5), 10);
+  other.use_cache = false;
+  EXPECT_EQ(Answer(other)->generation.tokens, Alone(other).tokens);
+  service_->Cancel(hung->id);
+  EXPECT_EQ(hung->Wait()->generation.finish_reason, FinishReason::kCancelled);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
 }
 
 // --- Too little memory, priorities.
@@ -546,14 +561,15 @@ TEST_F(ServiceTest, MemoryForExactlyOneIsEnough) {
 
 TEST_F(ServiceTest, HigherPriorityTakesThePlace) {
   Start({.max_sequences = 1});
-  auto low = Submit(Ask(Ids(50, 1), 200));
-  while (service_->stats().generated_tokens < 3) std::this_thread::yield();
   auto request = Ask(Ids(40, 2), 5);
   request.priority = 3;
-  const auto high = Answer(request);
-  EXPECT_EQ(low->done, 0);
-  EXPECT_EQ(high->generation.tokens, Alone(request).tokens);
-  const auto result = low->Wait();
+  Watched low, high;
+  low.on_token = [&] {
+    if (low.tokens.size() == 3) EXPECT_TRUE(service_->Submit(request, high.Callbacks()));
+  };
+  ASSERT_TRUE(service_->Submit(Ask(Ids(50, 1), 200), low.Callbacks()));
+  EXPECT_EQ(high.Wait()->generation.tokens, Alone(request).tokens);
+  const auto result = low.Wait();
   EXPECT_EQ(result->timings.preemptions, 1);
   EXPECT_EQ(result->generation.tokens, Alone(Ask(Ids(50, 1), 200)).tokens);
 }
