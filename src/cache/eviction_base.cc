@@ -17,7 +17,6 @@ void LeafFirstPolicy::Insert(CacheEntryId id, const CacheEntryCost& cost, double
   entry.id = id;
   entry.cost = cost;
   entry.birth = ++births_;
-  entry.last_use = now;
   if (Entry* parent = cost.parent != kNoCacheEntry && cost.parent != id ? Find(cost.parent) : nullptr) {
     entry.parent_birth = parent->birth;
     if (parent->children++ == 0) Leave(*parent);
@@ -29,7 +28,6 @@ void LeafFirstPolicy::Insert(CacheEntryId id, const CacheEntryCost& cost, double
 void LeafFirstPolicy::Touch(CacheEntryId id, double now) {
   Entry* entry = Find(id);
   if (entry == nullptr) return;
-  entry->refused = 0;
   if (entry->hits < INT32_MAX) ++entry->hits;
   OnTouch(*entry, now);
 }
@@ -59,7 +57,7 @@ LeafFirstPolicy::Entry* LeafFirstPolicy::Parent(const Entry& entry) {
 LeafFirstPolicy::Entry* LeafFirstPolicy::FirstThatMayGo(const Order& order,
                                                         const std::function<bool(CacheEntryId)>& may_go,
                                                         std::vector<Entry*>* tired) {
-  for (const auto& [stamp, entry] : order) {
+  for (const auto& [time, stamp, entry] : order) {
     if (may_go(entry->id)) return entry;
     if (++entry->refused >= kMostRefusals) tired->push_back(entry);
   }

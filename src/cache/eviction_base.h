@@ -5,8 +5,10 @@
 // change, Enter(). Not thread-safe.
 #pragma once
 
+#include <algorithm>
 #include <set>
 #include <unordered_map>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -32,13 +34,15 @@ class LeafFirstPolicy : public EvictionPolicy {
     int32_t hits = 0;
     bool ordered = false;       // stands in the order
     // For the policies:
-    uint64_t stamp = 0;         // place in an order
-    double last_use = 0;
+    double last_use = 0;        // first of its place in an order
+    uint64_t stamp = 0;         // second
     uint32_t group = 0;         // queue or class
     int64_t counted = 0;        // bytes, as the policy's accounts have them
   };
-  /// A place in an order: by stamp.
-  using Order = std::set<std::pair<uint64_t, Entry*>>;
+  /// By time of the last use and, of equal times, by stamp: blocks that a restart found are inserted as of long ago, and
+  /// in any order.
+  using Order = std::set<std::tuple<double, uint64_t, Entry*>>;
+  static Order::value_type Place(Entry& entry) { return {entry.last_use, entry.stamp, &entry}; }
   static constexpr int32_t kMostRefusals = 8;
 
   /// Has been added (its parent is known, it is not in the order yet).
@@ -64,7 +68,15 @@ class LeafFirstPolicy : public EvictionPolicy {
   /// The first entry of `order` that may go. Those refused too often are put into *tired, for the policy to move.
   static Entry* FirstThatMayGo(const Order& order, const std::function<bool(CacheEntryId)>& may_go,
                                std::vector<Entry*>* tired);
-  uint64_t NextStamp() { return ++stamps_; }
+  /// Gives it a place behind all others of its time. REQUIRES: it is not in the order.
+  void PlaceAt(Entry& entry, double time) {
+    now_ = std::max(now_, time);
+    entry.last_use = time;
+    entry.stamp = ++stamps_;
+    entry.refused = 0;
+  }
+  /// The latest time that was heard of.
+  double latest() const { return now_; }
   std::optional<CacheEntryId> Chosen(Entry* entry) {
     victim_ = entry;
     return entry != nullptr ? std::optional(entry->id) : std::nullopt;
@@ -74,6 +86,7 @@ class LeafFirstPolicy : public EvictionPolicy {
  private:
   std::unordered_map<CacheEntryId, Entry> entries_;
   uint64_t births_ = 0, stamps_ = 0;
+  double now_ = 0;
   const Entry* victim_ = nullptr;
 };
 

@@ -9,21 +9,20 @@ class LruPolicy final : public LeafFirstPolicy {
   std::optional<CacheEntryId> Victim(const std::function<bool(CacheEntryId)>& may_go) override {
     std::vector<Entry*> tired;
     Entry* victim = FirstThatMayGo(order_, may_go, &tired);
-    for (Entry* entry : tired) Renew(*entry);
+    for (Entry* entry : tired) Renew(*entry, latest());
     return Chosen(victim);
   }
 
  private:
-  void OnInsert(Entry& entry, double) override { entry.stamp = NextStamp(); }
-  void OnTouch(Entry& entry, double) override { Renew(entry); }
+  void OnInsert(Entry& entry, double now) override { PlaceAt(entry, now); }
+  void OnTouch(Entry& entry, double now) override { Renew(entry, now); }
   void OnRemove(Entry&, bool) override {}
-  void PutInOrder(Entry& entry) override { order_.emplace(entry.stamp, &entry); }
-  void TakeFromOrder(Entry& entry) override { order_.erase({entry.stamp, &entry}); }
+  void PutInOrder(Entry& entry) override { order_.insert(Place(entry)); }
+  void TakeFromOrder(Entry& entry) override { order_.erase(Place(entry)); }
 
-  void Renew(Entry& entry) {
+  void Renew(Entry& entry, double time) {
     Leave(entry);
-    entry.stamp = NextStamp();
-    entry.refused = 0;
+    PlaceAt(entry, time);
     Enter(entry);
   }
 

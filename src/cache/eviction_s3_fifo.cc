@@ -36,11 +36,11 @@ class S3FifoPolicy final : public LeafFirstPolicy {
   enum : uint32_t { kSmall = 0, kMain = 1 };
   static constexpr int32_t kMostHits = 3;
 
-  void OnInsert(Entry& entry, double) override {
+  void OnInsert(Entry& entry, double now) override {
     const auto ghost = ghosts_.find(entry.id);
     entry.group = ghost != ghosts_.end() ? kMain : kSmall;
     if (ghost != ghosts_.end()) ghosts_.erase(ghost);
-    entry.stamp = NextStamp();
+    PlaceAt(entry, now);
     Count(entry);
   }
   void OnCost(Entry& entry) override {
@@ -52,8 +52,8 @@ class S3FifoPolicy final : public LeafFirstPolicy {
     bytes_[entry.group] -= entry.counted;
     if (evicted && entry.group == kSmall) Remember(entry);
   }
-  void PutInOrder(Entry& entry) override { order_[entry.group].emplace(entry.stamp, &entry); }
-  void TakeFromOrder(Entry& entry) override { order_[entry.group].erase({entry.stamp, &entry}); }
+  void PutInOrder(Entry& entry) override { order_[entry.group].insert(Place(entry)); }
+  void TakeFromOrder(Entry& entry) override { order_[entry.group].erase(Place(entry)); }
 
   /// To the head of the main queue.
   void Move(Entry& entry, int32_t hits) {
@@ -61,8 +61,7 @@ class S3FifoPolicy final : public LeafFirstPolicy {
     bytes_[entry.group] -= entry.counted;
     entry.group = kMain;
     entry.hits = hits;
-    entry.refused = 0;
-    entry.stamp = NextStamp();
+    PlaceAt(entry, latest());
     Count(entry);
     Enter(entry);
   }

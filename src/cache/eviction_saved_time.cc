@@ -30,11 +30,11 @@ class SavedTimePolicy final : public LeafFirstPolicy {
     for (const auto& [group, order] : orders_) {
       Entry* entry = FirstThatMayGo(order, may_go, &tired);
       if (entry == nullptr) continue;
-      const double value = SavedPerByte(*entry) * model_.Index(ClassOf(entry->group), now_ - entry->last_use);
-      if (victim == nullptr || value < least || (value == least && entry->stamp < victim->stamp))
+      const double value = SavedPerByte(*entry) * model_.Index(ClassOf(entry->group), latest() - entry->last_use);
+      if (victim == nullptr || value < least || (value == least && Place(*entry) < Place(*victim)))
         victim = entry, least = value;
     }
-    for (Entry* entry : tired) Renew(*entry);
+    for (Entry* entry : tired) Renew(*entry, latest());
     return Chosen(victim);
   }
 
@@ -70,34 +70,30 @@ class SavedTimePolicy final : public LeafFirstPolicy {
   void Learn() {
     model_.Rebuild(
         [&](const auto& here) {
-          for (const auto& [id, entry] : entries()) here(ClassOf(entry.group), now_ - entry.last_use);
-          for (const auto& [id, ghost] : ghosts_) here(static_cast<int>(ghost.cls), now_ - ghost.last_use);
+          for (const auto& [id, entry] : entries()) here(ClassOf(entry.group), latest() - entry.last_use);
+          for (const auto& [id, ghost] : ghosts_) here(static_cast<int>(ghost.cls), latest() - ghost.last_use);
         },
         kFade);
   }
 
   void OnInsert(Entry& entry, double now) override {
-    now_ = std::max(now_, now);
-    entry.last_use = now_;
-    entry.stamp = NextStamp();
+    PlaceAt(entry, now);
     if (const auto it = ghosts_.find(entry.id); it != ghosts_.end()) {
       const Ghost& ghost = it->second;
-      model_.Used(static_cast<int>(ghost.cls), now_ - ghost.last_use);
+      model_.Used(static_cast<int>(ghost.cls), latest() - ghost.last_use);
       entry.hits = ghost.hits + 1;
       ghosts_.erase(it);
     }
     Classify(entry);
   }
   void OnTouch(Entry& entry, double now) override {
-    now_ = std::max(now_, now);
-    model_.Used(ClassOf(entry.group), now_ - entry.last_use);
-    entry.last_use = now_;
-    Renew(entry);
+    model_.Used(ClassOf(entry.group), now - entry.last_use);
+    Renew(entry, now);
   }
   void OnCost(Entry& entry) override { Classify(entry); }
   void OnRemove(Entry& entry, bool evicted) override {
     if (!evicted) {
-      model_.Gone(ClassOf(entry.group), now_ - entry.last_use);
+      model_.Gone(ClassOf(entry.group), latest() - entry.last_use);
       return;
     }
     ghosts_[entry.id] = {.birth = entry.birth,
@@ -112,21 +108,20 @@ class SavedTimePolicy final : public LeafFirstPolicy {
       ghost_order_.pop_front();
       const auto it = ghosts_.find(id);
       if (it == ghosts_.end() || it->second.birth != birth) continue;
-      model_.Gone(static_cast<int>(it->second.cls), now_ - it->second.last_use);
+      model_.Gone(static_cast<int>(it->second.cls), latest() - it->second.last_use);
       ghosts_.erase(it);
     }
   }
-  void PutInOrder(Entry& entry) override { orders_[entry.group].emplace(entry.stamp, &entry); }
+  void PutInOrder(Entry& entry) override { orders_[entry.group].insert(Place(entry)); }
   void TakeFromOrder(Entry& entry) override {
     const auto it = orders_.find(entry.group);
-    it->second.erase({entry.stamp, &entry});
+    it->second.erase(Place(entry));
     if (it->second.empty()) orders_.erase(it);
   }
 
-  void Renew(Entry& entry) {
+  void Renew(Entry& entry, double time) {
     Leave(entry);
-    entry.stamp = NextStamp();
-    entry.refused = 0;
+    PlaceAt(entry, time);
     Classify(entry);
     Enter(entry);
   }
@@ -135,7 +130,6 @@ class SavedTimePolicy final : public LeafFirstPolicy {
   std::map<uint32_t, Order> orders_;  // by group: level of saved time per byte and class
   std::unordered_map<CacheEntryId, Ghost> ghosts_;
   std::deque<std::pair<CacheEntryId, uint64_t>> ghost_order_;
-  double now_ = 0;
 };
 
 }  // namespace

@@ -58,6 +58,12 @@ TEST_P(EveryPolicy, WithoutHitsTheOldestGoes) {
   for (CacheEntryId id = 1; id <= 5; ++id) EXPECT_EQ(Evict(), id);
 }
 
+TEST_P(EveryPolicy, WhatARestartFoundIsAsOldAsItSays) {
+  if (GetParam() == EvictionKind::kS3Fifo) GTEST_SKIP() << "a FIFO";
+  for (const CacheEntryId id : {3, 1, 5, 2, 4}) policy_->Insert(id, {.bytes = 200, .saved_seconds = 1}, double(id) * 1e4);
+  for (CacheEntryId id = 1; id <= 5; ++id) EXPECT_EQ(Evict(), id);
+}
+
 TEST_P(EveryPolicy, LeavesGoBeforeTheirParents) {
   // 1 - 2 - 3 - 4, and 5 under 2; touched from the root on, as a lookup does.
   const std::map<CacheEntryId, CacheEntryId> parent = {{1, kNoCacheEntry}, {2, 1}, {3, 2}, {4, 3}, {5, 2}};
@@ -166,7 +172,7 @@ TEST_P(EveryPolicy, ManyEntriesAreCheap) {
     grow();
   }
   EXPECT_EQ(policy_->size(), kEntries);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  const std::chrono::duration<double> took = std::chrono::steady_clock::latest() - start;
   EXPECT_LT(took.count(), 60);
 }
 

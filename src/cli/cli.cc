@@ -63,6 +63,7 @@ int Dispatch(int argc, char** argv) {
   RegisterConvert(app, selected);
   RegisterPlan(app, selected);
   RegisterTrainReport(app, selected);
+  RegisterCache(app, selected);
   RegisterDoctor(app, selected);
   RegisterVersion(app, selected);
 

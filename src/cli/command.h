@@ -40,6 +40,7 @@ void RegisterPlan(CLI::App& app, Action& selected);
 void RegisterTrainReport(CLI::App& app, Action& selected);
 void RegisterPull(CLI::App& app, Action& selected);
 void RegisterTasks(CLI::App& app, Action& selected);
+void RegisterCache(CLI::App& app, Action& selected);
 void RegisterDoctor(CLI::App& app, Action& selected);
 void RegisterVersion(CLI::App& app, Action& selected);
 

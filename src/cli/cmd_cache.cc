@@ -1,0 +1,17 @@
+// fathom cache: what is kept, why, and what it would bring.
+#include "cli/cmd_cache.h"
+
+namespace fathom {
+
+void RegisterCache(CLI::App& app, Action& selected) {
+  CLI::App* cache = app.add_subcommand("cache", "what the KV cache keeps, and what it would bring");
+  cache->require_subcommand(1);
+  cache->footer(
+      "Examples:\n"
+      "  fathom cache simulate --trace trace.jsonl --memory 10GiB --disk 100GiB\n"
+      "\n"
+      "'fathom cache COMMAND --help' tells more about each.");
+  RegisterCacheSimulate(*cache, selected);
+}
+
+}  // namespace fathom

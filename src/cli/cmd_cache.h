@@ -1,0 +1,11 @@
+// The parts of `fathom cache`; cmd_cache.cc puts them together.
+#pragma once
+
+#include "cli/command.h"
+
+namespace fathom {
+
+/// `fathom cache simulate`.
+void RegisterCacheSimulate(CLI::App& cache, Action& selected);
+
+}  // namespace fathom
