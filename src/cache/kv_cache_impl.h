@@ -1,0 +1,153 @@
+// The cache manager's own state. Internal to cache/; see kv_cache.h for the contract.
+//
+// One mutex guards index, entries and policies; it is never held while a device works or while the pool is asked for
+// memory (the pool may ask the cache to give some up). A second thread, the keeper, writes kept blocks back, makes room
+// on the device, and drops what has expired.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "cache/admission.h"
+#include "cache/kv_cache.h"
+#include "cache/kv_load.h"
+#include "cache/load_plan.h"
+#include "cache/prefix_index.h"
+#include "cache/ssd_tier.h"
+#include "io/async_io.h"
+#include "io/env.h"
+
+namespace fathom {
+
+class KvCacheImpl final : public KvCache {
+ public:
+  KvCacheImpl(Env& env, const KvSpace& space, KvPool& pool, const CacheOptions& options);
+  ~KvCacheImpl() override;
+  /// Opens the SSD tier and takes in what stands there.
+  Status Open();
+
+  KvPrefix Acquire(std::string_view tenant, std::span<const int32_t> tokens, int64_t most) override;
+  KvPrefix Explain(std::string_view tenant, std::span<const int32_t> tokens) const override;
+  void Prefetch(std::string_view tenant, std::span<const int32_t> tokens) override;
+  void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
+            bool tail) override;
+  void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) override;
+  void SetRates(const ComputeRates& rates) override;
+  int64_t Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override;
+  Result<int64_t> Forget(std::string_view tenant, std::span<const int32_t> tokens, bool everything) override;
+  Result<int64_t> ForgetTenant(std::string_view tenant) override;
+  Result<std::pair<int64_t, int64_t>> Verify(
+      const std::function<bool(int64_t done, int64_t total)>& progress) override;
+  Result<int64_t> CollectGarbage() override;
+  std::vector<CacheEntryInfo> List() const override;
+  Status Flush() override;
+  CacheStats stats() const override;
+  Status Check() const override;
+
+ private:
+  using Node = PrefixIndex::Node;
+
+  struct Tenant {
+    BlockKey root;
+    TenantLimits limits;
+    int64_t memory_bytes = 0, disk_bytes = 0;
+  };
+
+  /// What is known of a block beside its tokens; a node's payload. A node without memory, disk or load is hollow: it only
+  /// holds its children's place.
+  struct Entry {
+    Node* node = nullptr;
+    Tenant* tenant = nullptr;
+    KvBlockRef memory;
+    std::shared_ptr<BlockLoad> load;  // on its way into memory
+    TierHandle disk = kNoHandle;
+    bool writing = false;   // queued or under way to the device
+    bool retried = false;   // the device was full when it was to be written
+    bool pinned = false;
+    int busy = 0;           // held by somebody between two holds of the mutex
+    uint32_t touches = 0;   // hits
+    double created = 0, last_used = 0;  // Now()
+    std::vector<float> logits;  // after its last token
+
+    bool known() const { return memory || load || disk != kNoHandle; }
+  };
+
+  // Seconds since 1970; with a clock that may be set, ages are only ever approximate, which is all that is asked of them.
+  static double Now();
+  /// What policies and callbacks know a block by: the same for the same content, so that one that comes back is recognised.
+  static CacheEntryId IdOf(const Node& node) { return node.meta.key.low == kNoCacheEntry ? 1 : node.meta.key.low; }
+  static Entry& Of(const Node& node) { return *static_cast<Entry*>(node.payload); }
+  Tenant& TenantOf(std::string_view name);
+  Tenant& TenantOfRoot(const BlockKey& root);
+  /// The entry of `tokens` under `parent`, made where it is missing; nullptr: it cannot be kept.
+  Entry* EntryAt(Node* parent, Tenant& tenant, std::span<const int32_t> tokens);
+  bool Expired(const Entry& entry, double now) const;
+  CacheEntryCost Cost(const Entry& entry, double bytes_per_second) const;
+
+  void SetMemory(Entry& entry, KvBlockRef block);
+  void DropMemory(Entry& entry);
+  void SetDisk(Entry& entry, TierHandle handle);
+  TierHandle DropDisk(Entry& entry);  // to be erased by the caller, without the mutex
+  void Touch(Entry& entry, double now);
+  /// Erases hollow leaves from `node` upwards.
+  void Prune(Node* node);
+  /// Forgets one block altogether; its slot on disk is added to `erased`.
+  void Drop(Entry& entry, std::vector<TierHandle>& erased);
+  void DropSuperseded(Node& node, std::vector<TierHandle>& erased);
+
+  struct Plan;  // what Acquire and Prefetch decide under the mutex
+  Plan MakePlan(std::string_view tenant, std::span<const int32_t> tokens, int64_t most) const;
+  std::string Reason(const Plan& plan, std::span<const int32_t> tokens) const;
+  /// Begins reading `nodes` (busy, on disk only). Returns how many of them, in order, are in memory or on their way.
+  size_t BeginLoads(std::span<Node* const> nodes, IoPriority priority);
+  void LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load);
+
+  std::optional<CacheEntryId> MemoryVictim();
+  bool ReclaimMemory();
+  void EnforceTenantMemory(Tenant& tenant);
+  void QueueWrite(Entry& entry);
+  void KeeperLoop(std::stop_token stop);
+  void WriteQueued(std::unique_lock<std::mutex>& lock);
+  bool MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant, int64_t bytes);  // false: there is none
+  int64_t DropExpired(std::unique_lock<std::mutex>& lock);
+  void EraseOnDisk(std::unique_lock<std::mutex>& lock, std::vector<TierHandle> handles, bool wipe);
+  /// Drops nodes, by their ids (children before parents), and overwrites them on the device; durable when it returns.
+  Result<int64_t> Erase(std::unique_lock<std::mutex>& lock, std::span<const uint64_t> doomed);
+  void SaveBudget(std::unique_lock<std::mutex>& lock);
+  Status LoadPins();
+  Status SavePins(std::unique_lock<std::mutex>& lock);
+
+  Env& env_;
+  const KvSpace space_;
+  KvPool& pool_;
+  const CacheOptions options_;
+  std::shared_ptr<LoadSync> sync_ = std::make_shared<LoadSync>();
+
+  mutable std::mutex mutex_;
+  PrefixIndex index_;
+  std::unordered_map<uint64_t, std::unique_ptr<Entry>> entries_;  // by IdOf
+  std::unordered_map<BlockKey, std::unique_ptr<Tenant>> tenants_;
+  std::unique_ptr<EvictionPolicy> memory_policy_, disk_policy_;
+  WriteBudget budget_;
+  ComputeRates rates_;
+  mutable CacheStats stats_;
+  std::deque<uint64_t> queue_;   // entries to be written
+  int64_t writes_in_flight_ = 0;
+  bool disk_full_ = false;           // the device said so
+  bool writes_stuck_ = false;        // none has ended for long
+  std::vector<TierHandle> orphans_;  // slots that belong to no entry any more: the keeper erases them
+  std::set<BlockKey> pinned_keys_;   // as they stand in the pins file
+  std::condition_variable keeper_wakes_, writes_done_;
+
+  std::unique_ptr<AsyncIo> io_;
+  std::unique_ptr<SsdTier> disk_;
+  std::jthread keeper_;
+};
+
+}  // namespace fathom

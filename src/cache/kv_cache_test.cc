@@ -1,0 +1,392 @@
+#include "cache/kv_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "io/env.h"
+
+namespace fathom {
+namespace {
+
+using Tokens = std::vector<int32_t>;
+
+const KvSpace kSpace = {.model_fingerprint = "f00d",
+                        .rope = "base 10000",
+                        .layout = {.dtype = DType::kBF16, .layers = 5, .row_values = 40}};
+
+Tokens RandomTokens(size_t count, uint32_t seed, int32_t vocabulary = 1000) {
+  std::mt19937 random(seed);
+  Tokens tokens(count);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % static_cast<uint32_t>(vocabulary));
+  return tokens;
+}
+
+Tokens Join(Tokens a, const Tokens& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// What a row must hold: something that depends on all tokens up to it, as keys and values do.
+void FillRow(std::span<const int32_t> tokens, int64_t layer, int64_t position, std::byte* row) {
+  uint64_t hash = 1469598103934665603u + static_cast<uint64_t>(layer);
+  for (int64_t i = 0; i <= position; ++i) hash = (hash ^ static_cast<uint64_t>(tokens[static_cast<size_t>(i)])) * 1099511628211u;
+  for (int64_t i = 0; i < kSpace.layout.row_bytes(); i += 8, hash *= 0x9E3779B97F4A7C15u)
+    std::memcpy(row + i, &hash, 8);
+}
+
+/// Writes rows [sequence.length(), tokens.size()), as a model would.
+void Compute(KvSequence& sequence, std::span<const int32_t> tokens) {
+  ASSERT_TRUE(sequence.Reserve(static_cast<int64_t>(tokens.size())));
+  for (int64_t p = sequence.length(); p < static_cast<int64_t>(tokens.size()); ++p)
+    for (int64_t layer = 0; layer < kSpace.layout.layers; ++layer) FillRow(tokens, layer, p, sequence.Row(layer, p));
+  sequence.SetLength(static_cast<int64_t>(tokens.size()));
+}
+
+bool RowsAreRight(KvSequence& sequence, std::span<const int32_t> tokens) {
+  std::vector<std::byte> expected(static_cast<size_t>(kSpace.layout.row_bytes()));
+  for (int64_t p = 0; p < sequence.length(); ++p)
+    for (int64_t layer = 0; layer < kSpace.layout.layers; ++layer) {
+      FillRow(tokens, layer, p, expected.data());
+      if (std::memcmp(expected.data(), sequence.Row(layer, p), expected.size()) != 0) return false;
+    }
+  return true;
+}
+
+class KvCacheTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = std::filesystem::temp_directory_path() /
+              fmt::format("fathom_kv_{}_{}", info->name(), static_cast<long>(getpid()));
+    std::filesystem::remove_all(folder_);
+  }
+  void TearDown() override {
+    cache_.reset();
+    pool_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  CacheOptions OnDisk(int64_t blocks = 1000) const {
+    CacheOptions options;
+    options.directory = folder_.string();
+    options.disk_bytes = blocks * (kSpace.layout.block_bytes() + 4096);
+    return options;
+  }
+  void Open(const CacheOptions& options, Env& env = Env::Default()) {
+    cache_.reset();
+    pool_ = std::make_unique<KvPool>(kSpace.layout, options.memory_bytes);
+    auto cache = KvCache::Create(env, kSpace, *pool_, options);
+    ASSERT_TRUE(cache) << cache.error().message;
+    cache_ = std::move(*cache);
+  }
+  /// What the invariant checker says; empty: nothing.
+  std::string Trouble() const {
+    const Status status = cache_->Check();
+    return status ? "" : status.error().message;
+  }
+  /// A request from beginning to end: what was known of `tokens`, and everything is kept. Checks every row.
+  int64_t Request(const Tokens& tokens, std::string_view tenant = "", bool tail = true) {
+    KvSequence sequence(*pool_);
+    const KvPrefix prefix = cache_->Acquire(tenant, tokens, static_cast<int64_t>(tokens.size()) - 1);
+    int64_t known = prefix.tokens;
+    if (prefix.load) {
+      for (int64_t layer = 0; layer < kSpace.layout.layers; ++layer) prefix.load->WaitLayer(layer);
+      known = prefix.load->valid_tokens();
+    }
+    sequence.Adopt(prefix.blocks, known);
+    EXPECT_TRUE(RowsAreRight(sequence, tokens)) << prefix.reason;
+    Compute(sequence, tokens);
+    EXPECT_TRUE(RowsAreRight(sequence, tokens));
+    cache_->Keep(tenant, tokens, sequence.blocks(), tail);
+    EXPECT_EQ(Trouble(), "");
+    return known;
+  }
+
+  std::filesystem::path folder_;
+  std::unique_ptr<KvPool> pool_;
+  std::unique_ptr<KvCache> cache_;
+};
+
+TEST_F(KvCacheTest, HitsAreTokenExactAndTenantsDoNotMeet) {
+  Open({});
+  const Tokens a = RandomTokens(200, 1);
+  EXPECT_EQ(Request(a), 0);
+  EXPECT_EQ(Request(a), 199);
+  Tokens b = a;
+  b[150] = 5000;
+  EXPECT_EQ(Request(b), 150);  // inside a block
+  EXPECT_EQ(Request(Join(a, RandomTokens(100, 2))), 200);
+  EXPECT_EQ(Request(a, "somebody else"), 0);
+  EXPECT_EQ(Request(a, "somebody else"), 199);
+  const CacheStats stats = cache_->stats();
+  EXPECT_EQ(stats.lookups, 6);
+  EXPECT_EQ(stats.hit_tokens, 199 + 150 + 200 + 199);
+}
+
+TEST_F(KvCacheTest, EverythingComesBackAfterARestart) {
+  Open(OnDisk());
+  const Tokens a = RandomTokens(200, 1), b = Join(Tokens(a.begin(), a.begin() + 100), RandomTokens(300, 2));
+  Request(a);
+  Request(b, "", true);
+  ASSERT_TRUE(cache_->Flush());
+  Open(OnDisk());
+  const KvPrefix explained = cache_->Explain("", b);
+  EXPECT_EQ(explained.tokens, 400);
+  EXPECT_EQ(explained.disk_tokens, 400);
+  EXPECT_NE(explained.reason.find("400 on disk"), std::string::npos) << explained.reason;
+  EXPECT_EQ(Request(b), 399);
+  EXPECT_EQ(Request(a), 199);
+  EXPECT_EQ(Request(a, "other"), 0);
+  EXPECT_EQ(cache_->stats().corrupt, 0);
+  EXPECT_EQ(cache_->Explain("", b).memory_tokens, 400);  // now in memory
+}
+
+TEST_F(KvCacheTest, AnotherModelsBlocksAreNotTouched) {
+  Open(OnDisk());
+  const Tokens a = RandomTokens(200, 1);
+  Request(a);
+  ASSERT_TRUE(cache_->Flush());
+  cache_.reset();
+  KvSpace other = kSpace;
+  other.model_fingerprint = "beef";
+  {
+    KvPool pool(other.layout);
+    auto cache = KvCache::Create(Env::Default(), other, pool, OnDisk());
+    ASSERT_TRUE(cache) << cache.error().message;
+    EXPECT_EQ((*cache)->Explain("", a).tokens, 0);
+  }
+  Open(OnDisk());
+  EXPECT_EQ(Request(a), 199);
+}
+
+TEST_F(KvCacheTest, ADamagedBlockIsAMissAndHeals) {
+  Open(OnDisk());
+  const Tokens a = RandomTokens(640, 1);
+  Request(a);
+  ASSERT_TRUE(cache_->Flush());
+  cache_.reset();
+  // One byte in the rows of some block of each segment file.
+  for (const auto& file : std::filesystem::recursive_directory_iterator(folder_)) {
+    if (!file.is_regular_file() || file.file_size() < 100000) continue;
+    std::fstream stream(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+    std::vector<char> bytes(file.file_size());
+    stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    // A row's bytes that we know: of token 300, layer 2.
+    std::vector<std::byte> row(static_cast<size_t>(kSpace.layout.row_bytes()));
+    FillRow(a, 2, 300, row.data());
+    const auto* begin = reinterpret_cast<const char*>(row.data());
+    const auto found = std::search(bytes.begin(), bytes.end(), begin, begin + row.size());
+    if (found == bytes.end()) continue;
+    stream.seekp(found - bytes.begin());
+    stream.put(static_cast<char>(*found ^ 4));
+  }
+  Open(OnDisk());
+  EXPECT_EQ(Request(a), 256);
+  EXPECT_EQ(cache_->stats().corrupt, 1);
+  EXPECT_EQ(Request(a), 639);
+  ASSERT_TRUE(cache_->Flush());
+  Open(OnDisk());
+  EXPECT_EQ(Request(a), 639);
+  const auto verified = cache_->Verify({});
+  ASSERT_TRUE(verified);
+  EXPECT_EQ(verified->first, 10);
+  EXPECT_EQ(verified->second, 0);
+}
+
+TEST_F(KvCacheTest, MemoryIsGivenUpForRunningSequencesAndFoundAgainOnDisk) {
+  CacheOptions options = OnDisk();
+  options.memory_bytes = 12 * kSpace.layout.block_bytes();
+  Open(options);
+  for (uint32_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(Request(RandomTokens(300, i)), 0);
+    ASSERT_TRUE(cache_->Flush());  // faster than the device, blocks would be given up before they are written
+  }
+  EXPECT_LE(pool_->used_bytes(), options.memory_bytes);
+  EXPECT_GT(cache_->stats().evicted_memory, 0);
+  for (uint32_t i = 0; i < 8; ++i) EXPECT_EQ(Request(RandomTokens(300, i)), 299);
+}
+
+TEST_F(KvCacheTest, WithoutADiskTheEndsOfPrefixesGoFirst) {
+  CacheOptions options;
+  options.memory_bytes = 8 * kSpace.layout.block_bytes();
+  options.eviction = EvictionKind::kLru;
+  Open(options);
+  Request(RandomTokens(256, 1));
+  Request(RandomTokens(256, 2));
+  Request(RandomTokens(128, 3));  // drives out two blocks of the first
+  EXPECT_EQ(cache_->Explain("", RandomTokens(256, 1)).tokens, 128);
+  EXPECT_EQ(cache_->Explain("", RandomTokens(256, 2)).tokens, 256);
+}
+
+TEST_F(KvCacheTest, ALongerTailReplacesAShorterOne) {
+  Open(OnDisk());
+  const Tokens all = RandomTokens(300, 9);
+  for (const size_t count : {70u, 90u, 128u, 200u, 300u}) {
+    Request(Tokens(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count)));
+    ASSERT_TRUE(cache_->Flush());
+  }
+  EXPECT_EQ(cache_->List().size(), 5u);
+  Open(OnDisk());
+  EXPECT_EQ(cache_->List().size(), 5u);
+  EXPECT_EQ(Request(all), 299);
+}
+
+TEST_F(KvCacheTest, ForgettingErasesWhatOnlyThisConversationHolds) {
+  Open(OnDisk());
+  const Tokens system = RandomTokens(128, 1);
+  const Tokens secret = Join(system, RandomTokens(200, 2)), other = Join(system, RandomTokens(200, 3));
+  Request(secret);
+  Request(other);
+  Request(Join(secret, RandomTokens(50, 4)));  // it went on
+  ASSERT_TRUE(cache_->Flush());
+  const auto forgotten = cache_->Forget("", secret, false);
+  ASSERT_TRUE(forgotten) << forgotten.error().message;
+  EXPECT_GE(*forgotten, 4);
+  EXPECT_EQ(cache_->Explain("", secret).tokens, 128);
+  EXPECT_EQ(cache_->Explain("", other).tokens, 328);
+  EXPECT_TRUE(cache_->Check());
+  cache_.reset();
+  // Neither its rows nor its tokens stand anywhere on disk.
+  std::vector<std::byte> row(static_cast<size_t>(kSpace.layout.row_bytes()));
+  FillRow(secret, 0, 200, row.data());
+  int files = 0;
+  bool other_is_there = false;
+  std::vector<std::byte> other_row(row.size());
+  FillRow(other, 0, 200, other_row.data());
+  for (const auto& file : std::filesystem::recursive_directory_iterator(folder_)) {
+    if (!file.is_regular_file()) continue;
+    ++files;
+    std::ifstream stream(file.path(), std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(stream)), {});
+    const auto contains = [&](const void* data, size_t size) {
+      return bytes.find(std::string_view(static_cast<const char*>(data), size)) != std::string::npos;
+    };
+    EXPECT_FALSE(contains(row.data(), row.size()));
+    EXPECT_FALSE(contains(secret.data() + 128, 64 * sizeof(int32_t)));
+    other_is_there |= contains(other_row.data(), other_row.size());
+  }
+  EXPECT_GT(files, 0);
+  EXPECT_TRUE(other_is_there);
+}
+
+TEST_F(KvCacheTest, ATenantIsForgottenWhole) {
+  Open(OnDisk());
+  Request(RandomTokens(200, 1), "a");
+  Request(RandomTokens(200, 1), "b");
+  const auto forgotten = cache_->ForgetTenant("a");
+  ASSERT_TRUE(forgotten);
+  EXPECT_EQ(*forgotten, 4);
+  EXPECT_EQ(cache_->Explain("a", RandomTokens(200, 1)).tokens, 0);
+  EXPECT_EQ(cache_->Explain("b", RandomTokens(200, 1)).tokens, 200);
+}
+
+TEST_F(KvCacheTest, PinnedPrefixesStayAndAreRememberedAcrossRestarts) {
+  CacheOptions options = OnDisk(10);
+  Open(options);
+  const Tokens important = RandomTokens(320, 1);
+  Request(important);
+  EXPECT_EQ(cache_->Pin("", important, true), 5);
+  ASSERT_TRUE(cache_->Flush());
+  for (uint32_t i = 2; i < 12; ++i) {
+    Request(RandomTokens(320, i));
+    ASSERT_TRUE(cache_->Flush());
+  }
+  const CacheStats stats = cache_->stats();
+  EXPECT_GT(stats.evicted_disk, 0) << stats.disk.used_bytes << " of " << stats.disk.capacity_bytes << ", not admitted " << stats.not_admitted;
+  Open(options);
+  EXPECT_EQ(cache_->stats().pinned_blocks, 5);
+  EXPECT_EQ(cache_->Explain("", important).tokens, 320);
+  EXPECT_EQ(cache_->Pin("", important, false), 5);
+  EXPECT_EQ(cache_->stats().pinned_blocks, 0);
+}
+
+TEST_F(KvCacheTest, QuotasOfATenantDriveOutItsOwnBlocksOnly) {
+  CacheOptions options = OnDisk();
+  options.tenant_limits["small"] = {.memory_bytes = 4 * kSpace.layout.block_bytes(),
+                                    .disk_bytes = 4 * (kSpace.layout.block_bytes() + 4096)};
+  Open(options);
+  Request(RandomTokens(320, 1), "large");
+  for (uint32_t i = 0; i < 6; ++i) {
+    Request(RandomTokens(128, 10 + i), "small");
+    ASSERT_TRUE(cache_->Flush());
+  }
+  int64_t small_on_disk = 0;
+  for (const CacheEntryInfo& info : cache_->List())
+    if (info.root == RootKey(kSpace, "small")) small_on_disk += info.on_disk;
+  EXPECT_LE(small_on_disk, 4);
+  EXPECT_GT(small_on_disk, 0);
+  EXPECT_EQ(cache_->Explain("large", RandomTokens(320, 1)).tokens, 320);
+}
+
+TEST_F(KvCacheTest, WhatIsNotUsedExpires) {
+  CacheOptions options = OnDisk();
+  options.tenant_limits["brief"] = {.ttl_seconds = 1};
+  Open(options);
+  Request(RandomTokens(200, 1), "brief");
+  Request(RandomTokens(200, 1));
+  ASSERT_TRUE(cache_->Flush());
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  EXPECT_EQ(cache_->Explain("brief", RandomTokens(200, 1)).tokens, 0);
+  const auto dropped = cache_->CollectGarbage();
+  ASSERT_TRUE(dropped);
+  EXPECT_EQ(*dropped, 4);
+  EXPECT_EQ(cache_->Explain("", RandomTokens(200, 1)).tokens, 200);
+}
+
+TEST_F(KvCacheTest, LogitsComeWithTheEndOfAPrompt) {
+  Open({});
+  const Tokens a = RandomTokens(100, 1);
+  Request(a);
+  const std::vector<float> logits = {1, 2, 3};
+  cache_->KeepLogits("", a, logits);
+  const KvPrefix whole = cache_->Acquire("", a, 100);
+  EXPECT_EQ(whole.tokens, 100);
+  EXPECT_EQ(whole.last_logits, logits);
+  EXPECT_TRUE(cache_->Acquire("", Tokens(a.begin(), a.begin() + 90), 90).last_logits.empty());
+}
+
+TEST_F(KvCacheTest, AFolderHasOneOwner) {
+  Open(OnDisk());
+  KvPool pool(kSpace.layout);
+  const auto second = KvCache::Create(Env::Default(), kSpace, pool, OnDisk());
+  ASSERT_FALSE(second);
+}
+
+// Random conversations that grow and branch, over tiny tiers, with restarts: every row that is handed out is right and
+// the accounts agree after every request.
+TEST_F(KvCacheTest, RandomConversationsNeverSeeAWrongRow) {
+  for (const EvictionKind kind : {EvictionKind::kLru, EvictionKind::kS3Fifo, EvictionKind::kSavedTime}) {
+    CacheOptions options = OnDisk(40);
+    options.memory_bytes = 24 * kSpace.layout.block_bytes();
+    options.eviction = kind;
+    Open(options);
+    std::mt19937 random(7);
+    std::vector<Tokens> conversations = {{}};
+    int64_t known = 0;
+    for (int round = 0; round < 150; ++round) {
+      Tokens tokens = conversations[random() % conversations.size()];
+      if (random() % 4 == 0 && !tokens.empty()) tokens.resize(random() % tokens.size());
+      if (tokens.size() > 700) tokens.clear();
+      for (size_t more = 1 + random() % 150; more > 0; --more) tokens.push_back(static_cast<int32_t>(random() % 3));
+      known += Request(tokens, "", random() % 4 != 0);
+      conversations.push_back(tokens);
+      if (random() % 40 == 0) Open(options);
+      if (random() % 20 == 0) {
+        ASSERT_TRUE(cache_->Forget("", conversations[random() % conversations.size()], false));
+        ASSERT_EQ(Trouble(), "");
+      }
+    }
+    EXPECT_GT(known, 1000) << EvictionKindName(kind);
+    cache_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+}
+
+}  // namespace
+}  // namespace fathom

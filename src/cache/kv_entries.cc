@@ -1,0 +1,118 @@
+// The cache manager's accounts: entries, tenants, what a block costs and where it is. REQUIRES throughout: the mutex is
+// held.
+#include <algorithm>
+
+#include "cache/kv_cache_impl.h"
+
+namespace fathom {
+
+KvCacheImpl::Tenant& KvCacheImpl::TenantOfRoot(const BlockKey& root) {
+  auto& tenant = tenants_[root];
+  if (!tenant) tenant = std::make_unique<Tenant>(Tenant{.root = root, .limits = options_.default_limits});
+  return *tenant;
+}
+
+KvCacheImpl::Tenant& KvCacheImpl::TenantOf(std::string_view name) {
+  Tenant& tenant = TenantOfRoot(RootKey(space_, name));
+  const auto limits = options_.tenant_limits.find(std::string(name));
+  if (limits != options_.tenant_limits.end()) tenant.limits = limits->second;
+  return tenant;
+}
+
+KvCacheImpl::Entry* KvCacheImpl::EntryAt(Node* parent, Tenant& tenant, std::span<const int32_t> tokens) {
+  Node* node = index_.Insert(tenant.root, parent, tokens).first;
+  if (node == nullptr) return nullptr;
+  if (node->payload != nullptr) return &Of(*node);
+  const auto [place, fresh] = entries_.try_emplace(IdOf(*node));
+  if (!fresh) {  // 64 bits of two keys agree: the second block is not kept
+    index_.Erase(node);
+    return nullptr;
+  }
+  place->second = std::make_unique<Entry>();
+  Entry& entry = *place->second;
+  entry.node = node;
+  entry.tenant = &tenant;
+  entry.created = entry.last_used = Now();
+  node->payload = &entry;
+  return &entry;
+}
+
+bool KvCacheImpl::Expired(const Entry& entry, double now) const {
+  const int64_t ttl = entry.tenant->limits.ttl_seconds;
+  return ttl > 0 && !entry.pinned && now - entry.last_used > static_cast<double>(ttl);
+}
+
+CacheEntryCost KvCacheImpl::Cost(const Entry& entry, double bytes_per_second) const {
+  const auto bytes = static_cast<double>(space_.layout.block_bytes());
+  const int64_t begin = entry.node->meta.first_position;
+  // Before anything was measured every token is worth the same.
+  double saved = rates_.seconds_per_token > 0 ? rates_.Seconds(begin, begin + entry.node->meta.count)
+                                              : 1e-3 * entry.node->meta.count;
+  if (bytes_per_second > 0) saved = std::max(saved / 100, saved - bytes / bytes_per_second);
+  const Node* parent = entry.node->parent;
+  return {.bytes = space_.layout.block_bytes(),
+          .saved_seconds = saved,
+          .parent = parent == nullptr ? kNoCacheEntry : IdOf(*parent)};
+}
+
+void KvCacheImpl::SetMemory(Entry& entry, KvBlockRef block) {
+  entry.memory = std::move(block);
+  entry.tenant->memory_bytes += space_.layout.block_bytes();
+  ++stats_.memory_blocks;
+  memory_policy_->Insert(IdOf(*entry.node), Cost(entry, 0), Now());
+}
+
+void KvCacheImpl::DropMemory(Entry& entry) {
+  entry.memory.reset();
+  entry.tenant->memory_bytes -= space_.layout.block_bytes();
+  --stats_.memory_blocks;
+  memory_policy_->Remove(IdOf(*entry.node));
+}
+
+void KvCacheImpl::SetDisk(Entry& entry, TierHandle handle) {
+  entry.disk = handle;
+  entry.retried = false;
+  entry.tenant->disk_bytes += disk_->stored_block_bytes();
+  disk_policy_->Insert(IdOf(*entry.node), Cost(entry, disk_->stats().read_bytes_per_second), entry.last_used);
+}
+
+TierHandle KvCacheImpl::DropDisk(Entry& entry) {
+  entry.tenant->disk_bytes -= disk_->stored_block_bytes();
+  disk_policy_->Remove(IdOf(*entry.node));
+  return std::exchange(entry.disk, kNoHandle);
+}
+
+void KvCacheImpl::Touch(Entry& entry, double now) {
+  entry.last_used = now;
+  ++entry.touches;
+  if (entry.memory) memory_policy_->Touch(IdOf(*entry.node), now);
+  if (entry.disk != kNoHandle) disk_policy_->Touch(IdOf(*entry.node), now);
+}
+
+void KvCacheImpl::Prune(Node* node) {
+  while (node != nullptr && node->children.empty()) {
+    const Entry& entry = Of(*node);
+    if (entry.known() || entry.busy > 0) return;
+    Node* parent = node->parent;
+    if (entry.pinned) --stats_.pinned_blocks;
+    entries_.erase(IdOf(*node));
+    index_.Erase(node);
+    node = parent;
+  }
+}
+
+void KvCacheImpl::Drop(Entry& entry, std::vector<TierHandle>& erased) {
+  entry.load.reset();  // what still arrives belongs to nobody
+  if (entry.memory) DropMemory(entry);
+  if (entry.disk != kNoHandle) erased.push_back(DropDisk(entry));
+  if (entry.busy == 0) Prune(entry.node);
+}
+
+void KvCacheImpl::DropSuperseded(Node& node, std::vector<TierHandle>& erased) {
+  for (Node* shorter : index_.Superseded(node)) {
+    Entry& entry = Of(*shorter);
+    if (entry.busy == 0 && !entry.pinned && !entry.load) Drop(entry, erased);
+  }
+}
+
+}  // namespace fathom

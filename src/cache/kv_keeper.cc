@@ -1,0 +1,238 @@
+// The cache manager's second thread: writes kept blocks back, makes room on the device, drops what has expired. And what
+// is read when the cache opens.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/log.h"
+#include "cache/kv_cache_impl.h"
+#include "io/file_writer.h"
+
+namespace fathom {
+namespace {
+
+using std::chrono::seconds;
+
+// What is being written cannot be given up, so it may be no more than a part of memory.
+int64_t MostWritesInFlight(const KvPool& pool) {
+  const int64_t limit = pool.max_bytes();
+  return limit == 0 ? 32 : std::clamp<int64_t>(limit / pool.layout().block_bytes() / 4, 1, 32);
+}
+constexpr auto kRound = seconds(10);  // between looks at what has expired
+constexpr size_t kEvictTogether = 16;  // blocks; an erase costs a sync, so several share it
+
+std::string BudgetPath(const std::string& directory) { return JoinPath(directory, "write-budget.json"); }
+
+}  // namespace
+
+Status KvCacheImpl::Open() {
+  if (options_.directory.empty()) return {};
+  AsyncIoOptions io_options;
+  io_options.allow_io_uring = options_.io_uring;
+  FATHOM_TRY(io_, AsyncIo::Create(io_options));
+  SsdTierOptions disk_options;
+  disk_options.directory = options_.directory;
+  disk_options.capacity_bytes = options_.disk_bytes;
+  disk_options.direct_io = options_.direct_io;
+  disk_options.key_file = options_.key_file;
+  std::vector<StoredBlock> stored;
+  FATHOM_TRY(disk_, SsdTier::Open(env_, *io_, space_, disk_options,
+                                  [&](const StoredBlock& block) { stored.push_back(block); }));
+  pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
+
+  std::unique_lock lock(mutex_);
+  // Parents before children; within one depth the newer copy of a block last, which then replaces the older.
+  std::stable_sort(stored.begin(), stored.end(), [](const StoredBlock& a, const StoredBlock& b) {
+    return a.meta.first_position < b.meta.first_position;
+  });
+  for (const StoredBlock& block : stored) {
+    const BlockMeta& meta = block.meta;
+    Node* parent = meta.first_position == 0 ? nullptr : index_.FindKey(meta.parent);
+    const bool attached = meta.first_position == 0 ? meta.parent == meta.root
+                                                   : parent != nullptr && parent->meta.root == meta.root &&
+                                                         parent->meta.count == KvLayout::kBlockTokens;
+    if (!attached || ChainKey(meta.parent, meta.token_span()) != meta.key) {
+      orphans_.push_back(block.handle);  // what it continues is gone, so nothing can reach it
+      continue;
+    }
+    Entry* const place = EntryAt(parent, TenantOfRoot(meta.root), meta.token_span());
+    if (place == nullptr) {
+      orphans_.push_back(block.handle);
+      continue;
+    }
+    Entry& entry = *place;
+    if (entry.disk != kNoHandle) orphans_.push_back(DropDisk(entry));
+    entry.created = entry.last_used = static_cast<double>(block.written_at);
+    SetDisk(entry, block.handle);
+  }
+  FATHOM_CHECK_OK(LoadPins());
+  if (auto text = ReadWholeFile(env_, BudgetPath(options_.directory), 4096)) {
+    const auto json = nlohmann::json::parse(*text, nullptr, false);
+    if (json.is_object() && json.contains("day") && json["day"].is_number_integer() && json.contains("written") &&
+        json["written"].is_number_integer()) {
+      budget_ = WriteBudget(options_.daily_write_bytes, {.day = json["day"], .written = json["written"]});
+    }
+  }
+  keeper_ = std::jthread([this](std::stop_token stop) { KeeperLoop(stop); });
+  return {};
+}
+
+void KvCacheImpl::KeeperLoop(std::stop_token stop) {
+  std::unique_lock lock(mutex_);
+  auto next_round = std::chrono::steady_clock::now() + kRound;
+  while (!stop.stop_requested()) {
+    keeper_wakes_.wait_for(lock, kRound, [&] {
+      return stop.stop_requested() || !orphans_.empty() || (!queue_.empty() && writes_in_flight_ < MostWritesInFlight(pool_));
+    });
+    if (!orphans_.empty()) EraseOnDisk(lock, std::exchange(orphans_, {}), false);
+    WriteQueued(lock);
+    if (std::chrono::steady_clock::now() < next_round) continue;
+    DropExpired(lock);
+    SaveBudget(lock);
+    next_round = std::chrono::steady_clock::now() + kRound;
+  }
+  SaveBudget(lock);
+}
+
+void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
+  while (!queue_.empty() && writes_in_flight_ < MostWritesInFlight(pool_)) {
+    const uint64_t id = queue_.front();
+    queue_.pop_front();
+    const auto find = [&]() -> Entry* {
+      const auto found = entries_.find(id);
+      return found == entries_.end() ? nullptr : found->second.get();
+    };
+    Entry* entry = find();
+    if (entry == nullptr) continue;
+    const int64_t bytes = disk_->stored_block_bytes();
+    if (!entry->memory || entry->disk != kNoHandle) {
+      entry->writing = false;
+      continue;
+    }
+    if (!budget_.Admit(bytes, entry->touches + 1, Now())) {
+      entry->writing = false;
+      ++stats_.not_admitted;
+      continue;
+    }
+    ++writes_in_flight_;  // from here on Flush() waits for it
+    ++entry->busy;
+    const bool room = MakeRoomOnDisk(lock, *entry->tenant, bytes);
+    --entry->busy;
+    if (!room || !entry->memory) {
+      --writes_in_flight_;
+      entry->writing = false;
+      stats_.not_admitted += room ? 0 : 1;
+      if (entry->busy == 0) Prune(entry->node);
+      continue;
+    }
+    const BlockMeta meta = entry->node->meta;
+    const KvBlockRef block = entry->memory;
+    lock.unlock();
+    disk_->Put(meta, block, [this, id](Result<TierHandle> handle) {
+      std::lock_guard guard(mutex_);
+      --writes_in_flight_;
+      writes_stuck_ = false;
+      const auto found = entries_.find(id);
+      if (found == entries_.end()) {
+        if (handle) orphans_.push_back(*handle);  // forgotten while it was written
+      } else {
+        found->second->writing = false;
+        if (handle && found->second->disk == kNoHandle) {
+          SetDisk(*found->second, *handle);
+        } else if (handle) {
+          orphans_.push_back(*handle);
+        }
+      }
+      if (!handle) {
+        budget_.Refund(disk_->stored_block_bytes());
+        // Full before it should be (files have headers, the file system its own needs): make room and try once more.
+        if (handle.error().code == ErrorCode::kResource && found != entries_.end() && !found->second->retried) {
+          disk_full_ = found->second->retried = found->second->writing = true;
+          queue_.push_front(id);
+        } else {
+          ++stats_.not_admitted;
+          spdlog::debug("KV cache: a block was not written: {}", handle.error().message);
+        }
+      }
+      keeper_wakes_.notify_all();
+      writes_done_.notify_all();
+    });
+    lock.lock();
+  }
+  writes_done_.notify_all();
+}
+
+bool KvCacheImpl::MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant, int64_t bytes) {
+  const auto evict = [&](Tenant* only) {
+    std::vector<TierHandle> erased;
+    while (erased.size() < kEvictTogether) {
+      const auto victim = disk_policy_->Victim([&](CacheEntryId id) {
+        const Entry& entry = *entries_.at(id);
+        return !entry.pinned && entry.busy == 0 && !entry.load && (only == nullptr || entry.tenant == only);
+      });
+      if (!victim) break;
+      Entry& entry = *entries_.at(*victim);
+      erased.push_back(DropDisk(entry));
+      ++stats_.evicted_disk;
+      Prune(entry.node);
+    }
+    if (erased.empty()) return false;
+    EraseOnDisk(lock, std::move(erased), false);
+    return true;
+  };
+  while (tenant.limits.disk_bytes > 0 && tenant.disk_bytes + bytes > tenant.limits.disk_bytes)
+    if (!evict(&tenant)) return false;
+  if (std::exchange(disk_full_, false) && !evict(nullptr)) return false;
+  for (TierStats disk = disk_->stats(); disk.used_bytes + bytes > disk.capacity_bytes; disk = disk_->stats())
+    if (!evict(nullptr)) return false;
+  return true;
+}
+
+void KvCacheImpl::EraseOnDisk(std::unique_lock<std::mutex>& lock, std::vector<TierHandle> handles, bool wipe) {
+  if (handles.empty()) return;
+  lock.unlock();
+  const Status status = disk_->Erase(handles, wipe);
+  lock.lock();
+  if (!status) spdlog::warn("KV cache: {}", status.error().message);
+}
+
+int64_t KvCacheImpl::DropExpired(std::unique_lock<std::mutex>& lock) {
+  const double now = Now();
+  std::vector<Entry*> expired;
+  // Children before parents, so that whole ends of prefixes go.
+  index_.ForEach([&](Node& node) {
+    Entry& entry = Of(node);
+    if (entry.known() && entry.busy == 0 && !entry.load && !entry.writing && Expired(entry, now)) expired.push_back(&entry);
+  });
+  std::vector<TierHandle> erased;
+  int64_t dropped = 0;
+  for (auto entry = expired.rbegin(); entry != expired.rend(); ++entry) {
+    if (!(*entry)->node->children.empty()) continue;  // somebody has used what continues it
+    Drop(**entry, erased);
+    ++dropped;
+  }
+  stats_.expired += dropped;
+  EraseOnDisk(lock, std::move(erased), true);
+  return dropped;
+}
+
+void KvCacheImpl::SaveBudget(std::unique_lock<std::mutex>& lock) {
+  if (options_.daily_write_bytes == 0) return;
+  const auto state = budget_.state();
+  lock.unlock();
+  const nlohmann::json json = {{"day", state.day}, {"written", state.written}};
+  const Status status = WriteWholeFile(env_, BudgetPath(options_.directory), json.dump());
+  if (!status) spdlog::warn("KV cache: {}", status.error().message);
+  lock.lock();
+}
+
+Status KvCacheImpl::Flush() {
+  if (!disk_) return {};
+  {
+    std::unique_lock lock(mutex_);
+    keeper_wakes_.notify_all();
+    writes_done_.wait(lock, [&] { return queue_.empty() && writes_in_flight_ == 0; });
+  }
+  return disk_->Flush();
+}
+
+}  // namespace fathom
