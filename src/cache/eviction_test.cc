@@ -172,7 +172,7 @@ TEST_P(EveryPolicy, ManyEntriesAreCheap) {
     grow();
   }
   EXPECT_EQ(policy_->size(), kEntries);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::latest() - start;
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   EXPECT_LT(took.count(), 60);
 }
 

@@ -28,7 +28,7 @@ bool Before(const SchedulerSequence& a, const SchedulerSequence& b) {
 /// Blocks that `rows` more rows take.
 int64_t BlocksFor(const SchedulerSequence& sequence, int64_t rows) {
   if (rows <= 0) return 0;
-  const int64_t all = (sequence.held + rows + kBlock - 1) / kBlock;
+  const int64_t all = (sequence.held + rows + kBlock - 1) / kBlock;  // waiting: held is 0, wanted everything
   return std::max<int64_t>(0, all - sequence.blocks) + (sequence.shared_tail && sequence.held % kBlock != 0 ? 1 : 0);
 }
 

@@ -44,7 +44,8 @@ struct SchedulerSequence {
   bool stalled = false;     // running, but rows it builds on are still arriving: nothing for it in this step
   int64_t held = 0;         // rows that are there
   int64_t wanted = 0;       // rows to compute before it has logits, >= 1
-  int64_t blocks = 0;       // KV blocks it holds, those it shares included
+  int64_t blocks = 0;       // KV blocks it holds, those it shares included; waiting: those of its prompt that running ones
+                            // hold, and that it will share
   bool shared_tail = false; // its next row goes into a block that others read too: one more block
   uint64_t last_step = 0;   // when it last got rows; any clock
 };

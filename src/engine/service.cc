@@ -56,6 +56,7 @@ ServiceImpl::~ServiceImpl() {
   }
   wake_.notify_all();
   thread_.join();
+  abandoned_.clear();
   if (parts_.cache) {
     if (const Status flushed = parts_.cache->Flush(); !flushed) spdlog::error("cache: {}", flushed.error().message);
   }
@@ -98,6 +99,7 @@ Result<RequestId> ServiceImpl::Submit(ServiceRequest request, ServiceCallbacks c
     ++waiting_;
     ++stats_.requests;
     arrived_.push_back(std::move(sequence));
+    news_ = true;
   }
   wake_.notify_all();
   return id;
@@ -162,7 +164,7 @@ bool ServiceImpl::TakeIn() {
   arrived_.clear();
   cancelling_.clear();
   std::swap(cancelling_, cancels_);
-  interrupted_ = false;
+  interrupted_ = news_ = false;
   if (cancel_all_) {
     for (const auto& sequence : sequences_) cancelling_.insert(sequence->id);
   }
@@ -216,10 +218,14 @@ SchedulerState ServiceImpl::State(int64_t answers) {
 }
 
 void ServiceImpl::Admit() {
-  const bool any = std::any_of(sequences_.begin(), sequences_.end(), [](const auto& s) { return !s->running; });
+  bool any = false;
+  for (const auto& sequence : sequences_) {
+    sequence->boost = kNoBoost;
+    any |= !sequence->running;
+  }
   if (!any) return;
-  for (const auto& sequence : sequences_) sequence->boost = -100;
   Describe();
+  if (total_blocks_ >= 0) CountSharedBlocks();
   const Admission admission = scheduler_.Admit(State(0), [&](uint64_t waiting, uint64_t running) {
     return Shares(*Find(waiting), *Find(running));
   });
@@ -245,15 +251,15 @@ void ServiceImpl::Step() {
   }
   const StepPlan plan = scheduler_.PlanStep(State(answers));
   for (const uint64_t id : plan.park) Park(*Find(id));
-  if (plan.rows.empty()) return Recover(Error{ErrorCode::kResource, "KV cache: no block is left for the only sequence"});
+  if (plan.rows.empty()) return Recover(Error{ErrorCode::kResource, "KV cache: no memory is left for this sequence"});
   if (const Status status = Forward(plan.rows); !status) Recover(status.error());
 }
 
-// For rows that are still arriving; something new ends it.
+// For rows that are still arriving, or memory that somebody is about to let go of; something new ends it.
 void ServiceImpl::Pause() {
   if (sequences_.empty()) return;
   std::unique_lock lock(mutex_);
-  wake_.wait_for(lock, kPause, [&] { return !arrived_.empty() || interrupted_; });
+  wake_.wait_for(lock, kPause, [&] { return !arrived_.empty() || !cancels_.empty() || cancel_all_; });
 }
 
 void ServiceImpl::Publish() {
@@ -282,7 +288,7 @@ void ServiceImpl::Finish(Sequence& sequence, Result<ServiceResult> result) {
   sequences_.erase(place);
   by_id_.erase(own->id);
   own->kv.Truncate(0);
-  own->load.reset();
+  DropLoad(*own);
   // Memory is free and the counters are right when the caller hears of it.
   Publish();
   {

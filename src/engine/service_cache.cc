@@ -43,7 +43,7 @@ void ServiceImpl::Join(Sequence& sequence) {
   sequence.running = true;
   sequence.leader = 0;
   std::vector<float> logits;
-  if (Caches(sequence) && !sequence.no_lookup) {
+  if (Caches(sequence)) {
     const auto all = static_cast<int64_t>(sequence.tokens.size());
     KvPrefix prefix = parts_.cache->Acquire(sequence.request.tenant, sequence.tokens, all);
     int64_t tokens = std::min(prefix.tokens, all);
@@ -73,9 +73,7 @@ void ServiceImpl::Join(Sequence& sequence) {
       sequence.cache_reason = std::move(prefix.reason);
     }
   } else if (first) {
-    sequence.cache_reason = parts_.cache == nullptr      ? "there is no cache"
-                            : !sequence.request.use_cache ? "the request does not use the cache"
-                                                          : "memory is too short to share blocks";
+    sequence.cache_reason = parts_.cache == nullptr ? "there is no cache" : "the request does not use the cache";
   }
   if (first) Tell(sequence, sequence.kv.length(), true);
   if (!logits.empty()) Draw(sequence, logits, true);  // may end it
@@ -84,7 +82,7 @@ void ServiceImpl::Join(Sequence& sequence) {
 void ServiceImpl::Park(Sequence& sequence) {
   if (sequence.load == nullptr) KeepRows(sequence, true);
   sequence.kv.Truncate(0);
-  sequence.load.reset();
+  DropLoad(sequence);
   sequence.kept_tokens = 0;
   sequence.running = false;
   sequence.prefetched = true;  // it has just been here
@@ -102,20 +100,45 @@ void ServiceImpl::SettleLoads() {
     const int64_t layers = parts_.pool->layout().layers;
     for (int64_t layer = 0; all && layer < layers; ++layer) all = sequence->load->WaitLayer(layer);
     if (!all) {
-      Cut(*sequence);
+      Cut(*sequence, done);
       continue;
     }
     sequence->timings.load_seconds += Seconds(now - sequence->load_began);
-    sequence->load.reset();
+    DropLoad(*sequence);
+  }
+  std::erase_if(abandoned_, [](const auto& waiter) { return waiter->finished(); });
+}
+
+// Before a layer of a step that began while rows were still arriving. False: the step is given up.
+bool ServiceImpl::Arrived(Sequence& sequence, int64_t layer) {
+  if (!sequence.waiter) sequence.waiter = std::make_unique<LayerWaiter>(sequence.load, parts_.pool->layout().layers);
+  for (;;) {
+    switch (sequence.waiter->Wait(layer, std::chrono::milliseconds(1))) {
+      case LayerWaiter::State::kThere: return true;
+      case LayerWaiter::State::kFailed: Cut(sequence, true); return false;
+      case LayerWaiter::State::kNotYet: break;
+    }
+    if (Clock::now() > sequence.load_deadline) {
+      Cut(sequence, false);
+      return false;
+    }
+    if (interrupted_ || news_) return false;  // it goes on when the others have been seen to
   }
 }
 
+void ServiceImpl::DropLoad(Sequence& sequence) {
+  sequence.load.reset();
+  if (sequence.waiter && !sequence.waiter->finished()) abandoned_.push_back(std::move(sequence.waiter));
+  sequence.waiter.reset();
+}
+
 // Rows did not come: what is not there is computed, into blocks of its own.
-void ServiceImpl::Cut(Sequence& sequence) {
-  int64_t valid = std::clamp<int64_t>(sequence.load->valid_tokens(), 0, sequence.kv.length());
+void ServiceImpl::Cut(Sequence& sequence, bool known) {
+  // What is valid is said by a load that has failed, not by one that still may.
+  int64_t valid = known ? std::clamp<int64_t>(sequence.load->valid_tokens(), 0, sequence.kv.length()) : 0;
   if (valid < sequence.kv.length()) valid = valid / kBlock * kBlock;  // rows may still arrive in the block behind
   sequence.timings.load_seconds += Seconds(Clock::now() - sequence.load_began);
-  sequence.load.reset();
+  DropLoad(sequence);
   sequence.kv.Truncate(valid);
   sequence.kept_tokens = valid;
   if (valid < sequence.cached_tokens) {
@@ -128,8 +151,8 @@ void ServiceImpl::Cut(Sequence& sequence) {
 }
 
 // Whether `running` is still to compute rows that `waiting` will need.
-bool ServiceImpl::Shares(Sequence& waiting, const Sequence& running) {
-  if (!Caches(waiting) || !Caches(running) || waiting.tenant != running.tenant || waiting.no_lookup) return false;
+bool ServiceImpl::Shares(Sequence& waiting, Sequence& running) {
+  if (!Caches(waiting) || !Caches(running) || waiting.tenant != running.tenant) return false;
   if (running.running && running.wanted() <= 1 && running.generation.drawn() > 0) return false;  // an answer
   // One that joins in this very round has no rows yet, and finds out what the cache has when it does.
   const int64_t kept = running.kept_tokens;
@@ -140,8 +163,28 @@ bool ServiceImpl::Shares(Sequence& waiting, const Sequence& running) {
     waiting.leader_tokens = common;
   }
   if (waiting.leader_tokens < kept + kLeastShared) return false;
-  const_cast<Sequence&>(running).boost = std::max(running.boost, waiting.request.priority);
+  running.boost = std::max(running.boost, waiting.request.priority);
   return true;
+}
+
+// For the first few that wait: how many of the blocks they need are held by running ones anyway. Only when memory is so
+// short that it matters.
+void ServiceImpl::CountSharedBlocks() {
+  int64_t free = FreeBlocks();
+  int32_t counted = 0;
+  for (SchedulerSequence& waiting : described_) {
+    if (waiting.running) continue;
+    free -= waiting.wanted / kBlock + 2;
+    if (free >= 0) continue;
+    if (++counted > kPrefetches) return;
+    const Sequence& sequence = *by_id_[waiting.id];
+    if (!Caches(sequence)) continue;
+    for (const auto& other : sequences_) {
+      if (!other->running || !Caches(*other) || other->tenant != sequence.tenant) continue;
+      const int64_t common = std::min(CommonPrefix(sequence.tokens, other->tokens), other->kept_tokens);
+      waiting.blocks = std::max(waiting.blocks, common / kBlock);
+    }
+  }
 }
 
 void ServiceImpl::PrefetchWaiting() {

@@ -13,7 +13,8 @@
 //
 // Loads. Rows on their way from a slower tier do not stop a step that others need: the sequence sits it out. When nobody
 // else has work and its rows end with a block, the step begins at once and waits before each layer for that layer's
-// rows. (Rows that end inside a block are waited for: the step begins by copying that block.)
+// rows; somebody new who comes while it waits ends it. (Rows that end inside a block are waited for: the step begins by
+// copying that block.) A load that fails, or takes longer than computing, is cut back to what has come.
 #pragma once
 
 #include <atomic>
@@ -26,6 +27,7 @@
 #include <unordered_set>
 
 #include "engine/generation.h"
+#include "engine/layer_waiter.h"
 #include "engine/rate_meter.h"
 #include "engine/scheduler.h"
 #include "engine/service.h"
@@ -59,6 +61,7 @@ class ServiceImpl final : public Service {
 
  private:
   using Clock = std::chrono::steady_clock;
+  static constexpr int32_t kNoBoost = -100;
   struct Sequence;
 
   // service.cc: the round
@@ -92,8 +95,11 @@ class ServiceImpl final : public Service {
   void Park(Sequence& sequence);
   void KeepRows(Sequence& sequence, bool tail);
   void SettleLoads();
-  void Cut(Sequence& sequence);
-  bool Shares(Sequence& waiting, const Sequence& running);
+  void Cut(Sequence& sequence, bool known);
+  bool Arrived(Sequence& sequence, int64_t layer);
+  void DropLoad(Sequence& sequence);
+  bool Shares(Sequence& waiting, Sequence& running);
+  void CountSharedBlocks();
   void PrefetchWaiting();
   int64_t FreeBlocks();
 
@@ -108,6 +114,7 @@ class ServiceImpl final : public Service {
   std::vector<std::unique_ptr<Sequence>> arrived_;
   std::unordered_set<RequestId> cancels_;
   std::atomic<bool> interrupted_{false};  // something stands in cancels_, or cancel_all_
+  std::atomic<bool> news_{false};         // something stands in arrived_
   bool draining_ = false, cancel_all_ = false, stop_ = false;
   RequestId next_id_ = 1;
   int32_t alive_ = 0, waiting_ = 0;
@@ -121,6 +128,7 @@ class ServiceImpl final : public Service {
   Scheduler scheduler_;
   RateMeter rates_;
   ServiceStats counts_;       // published after each round
+  std::optional<Clock::time_point> short_since_;  // steps have failed for want of memory since then
   int64_t hidden_blocks_ = 0;  // found to be out of reach though the plan counted on them; forgotten by and by
   uint64_t steps_ = 0;
   Clock::time_point rates_told_{};
@@ -130,6 +138,7 @@ class ServiceImpl final : public Service {
   std::vector<float> logits_, raw_;
   std::vector<const KvBlock*> distinct_;
   std::unordered_set<RequestId> cancelling_;
+  std::vector<std::unique_ptr<LayerWaiter>> abandoned_;  // still waiting for what nobody wants any more
 
   std::thread thread_;  // last: begins when all is there
 };
@@ -153,17 +162,17 @@ struct ServiceImpl::Sequence {
   ServiceRequest request;
   ServiceCallbacks callbacks;
   int32_t tenant = 0;
-  int32_t boost = -100;          // priority of somebody who waits for its rows
+  int32_t boost = kNoBoost;      // priority of somebody who waits for its rows
   std::vector<TokenId> tokens;   // prompt, then what was drawn
   KvSequence kv;                 // rows of the first kv.length() of them
   Generation generation;
   bool running = false;
   bool prefetched = false;
-  bool no_lookup = false;        // memory is so short that adopted blocks were in the way
   int64_t kept_tokens = 0;       // of the rows, known to the cache
   uint64_t last_step = 0;
 
   std::shared_ptr<KvLoad> load;  // rows still arriving
+  std::unique_ptr<LayerWaiter> waiter;  // of load, once a step has begun before they were all there
   Clock::time_point load_began{}, load_deadline{};
 
   RequestId leader = 0;          // held back for this one's rows

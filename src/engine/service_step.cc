@@ -10,6 +10,8 @@ namespace fathom {
 namespace {
 
 constexpr double kTellSeconds = 0.25;
+// For how long a step without memory is tried again before somebody must go.
+constexpr double kMostShort = 0.02, kMostShortAlone = 2;
 
 double Seconds(std::chrono::steady_clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -58,10 +60,7 @@ bool ServiceImpl::OnLayer(int layer, int layers) {
       const auto rows = static_cast<int64_t>(segments_[i].tokens.size());
       Tell(sequence, sequence.kv.length() + rows * layer / layers, false);
     }
-    if (sequence.load && !sequence.load->WaitLayer(layer)) {
-      Cut(sequence);
-      return false;
-    }
+    if (sequence.load && !Arrived(sequence, layer)) return false;
   }
   return !interrupted_ || !WorthStopping(layer, layers);
 }
@@ -88,17 +87,24 @@ void ServiceImpl::Recover(const Error& error) {
     for (Sequence* sequence : active) Finish(*sequence, std::unexpected(error));
     return;
   }
-  // There was less memory than the plan thought (pinned blocks, rows on their way): the last in rank makes room.
-  if (total_blocks_ >= 0) hidden_blocks_ += std::max<int64_t>(1, FreeBlocks());
-  const auto running = std::count_if(sequences_.begin(), sequences_.end(), [](const auto& s) { return s->running; });
+  // There is less memory than the plan thought: pinned blocks, blocks being written or read. Those come back in a
+  // moment; if not, the last in rank makes room, and one that is alone gives up when waiting has not helped.
+  const auto now = Clock::now();
+  if (!short_since_) short_since_ = now;
   Describe();
   Sequence& last = *Find(Scheduler::Last(described_));
-  if (running > 1) return Park(last);
-  // Alone: what it took from the cache may be in its way (a shared block is copied before it is written to).
-  if (!last.no_lookup) {
-    last.no_lookup = true;
-    return Park(last);
+  const bool alone = std::count_if(sequences_.begin(), sequences_.end(), [](const auto& s) { return s->running; }) <= 1;
+  const int64_t begun = last.kv.length() / KvLayout::kBlockTokens * KvLayout::kBlockTokens;
+  if (alone && last.load == nullptr && begun < last.kv.length() && last.kv.blocks().back().use_count() > 1) {
+    // Its last block is shared, and there is none to copy it to: those few rows once more, into a block of its own.
+    last.kv.Truncate(begun);
+    last.kept_tokens = std::min(last.kept_tokens, begun);
+    return;
   }
+  if (Seconds(now - *short_since_) < (alone ? kMostShortAlone : kMostShort)) return Pause();
+  if (total_blocks_ >= 0) hidden_blocks_ += std::max<int64_t>(1, FreeBlocks());
+  short_since_.reset();
+  if (!alone) return Park(last);
   Finish(last, std::unexpected(error));
 }
 
@@ -111,7 +117,7 @@ void ServiceImpl::Measure(double seconds) {
     sequence.last_step = steps_;
     if (sequence.load) {  // every layer was waited for
       sequence.timings.load_seconds += Seconds(Clock::now() - sequence.load_began);
-      sequence.load.reset();
+      DropLoad(sequence);
       waited = true;
     }
     if (sequence.generation.drawn() > 0 && rows == 1) {
@@ -123,6 +129,7 @@ void ServiceImpl::Measure(double seconds) {
           static_cast<double>(rows) * (static_cast<double>(sequence.kv.length()) - static_cast<double>(rows + 1) / 2);
     }
   }
+  short_since_.reset();
   ++counts_.steps;
   counts_.step_rows = sample.decode_rows + sample.prefill_rows;
   if (steps_ % 16 == 0) hidden_blocks_ /= 2;

@@ -414,5 +414,239 @@ TEST_F(ServiceTest, NothingIsKeptOrTakenWhereTheRequestSaysSo) {
   EXPECT_EQ(Answer(request)->generation.timings.cached_tokens, 0);
 }
 
+// --- Rows from elsewhere.
+
+TEST_F(ServiceTest, RowsThatArriveLateAreWaitedForLayerByLayer) {
+  for (const int common : {64, 128, 150, 199}) {
+    Start();
+    auto prompt = Ids(200, 3);
+    ASSERT_TRUE(Answer(Ask(prompt, 4)));
+    cache_->faults.load_seconds = 0.05;
+    prompt[static_cast<size_t>(common)] = 7;
+    prompt.resize(230, 9);
+    const auto result = Answer(Ask(prompt, 12));
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->generation.timings.cached_tokens, common);
+    EXPECT_EQ(result->timings.cached_disk_tokens, common);
+    EXPECT_EQ(result->generation.tokens, Alone(Ask(prompt, 12)).tokens) << common;
+    EXPECT_GT(result->timings.load_seconds, 0.01);
+  }
+}
+
+TEST_F(ServiceTest, OthersGoOnWhileRowsArrive) {
+  Start();
+  ASSERT_TRUE(Answer(Ask(Ids(200, 3), 4)));
+  cache_->faults.load_seconds = 0.2;
+  auto late = Submit(Ask(Ids(200, 3), 4));
+  auto quick = Submit(Ask(Ids(20, 5), 100));
+  ASSERT_TRUE(quick->Wait());
+  EXPECT_EQ(late->done, 0);
+  EXPECT_EQ(late->Wait()->generation.tokens, Alone(Ask(Ids(200, 3), 4)).tokens);
+}
+
+TEST_F(ServiceTest, ALoadThatFailsCostsOnlyItsOwnRequest) {
+  for (const int valid : {0, 63, 64, 130, 192}) {
+    for (const bool company : {false, true}) {
+      Start({.step_tokens = 64});
+      ASSERT_TRUE(Answer(Ask(Ids(220, 3), 4)));
+      cache_->faults.fail_after_tokens = valid;
+      cache_->faults.load_seconds = 0.01;
+      std::unique_ptr<Watched> other;
+      if (company) {
+        auto request = Ask(Ids(30, 9), 60);
+        request.use_cache = false;
+        other = Submit(request);
+      }
+      auto prompt = Ids(220, 3);
+      prompt.resize(240, 5);
+      const auto result = Answer(Ask(prompt, 10));
+      ASSERT_TRUE(result);
+      EXPECT_EQ(result->generation.tokens, Alone(Ask(prompt, 10)).tokens) << valid;
+      EXPECT_EQ(result->generation.timings.cached_tokens, valid / 64 * 64);
+      EXPECT_EQ(result->generation.timings.cached_tokens + result->generation.timings.prompt_tokens, 240);
+      EXPECT_THAT(result->cache_reason, HasSubstr("could not be read"));
+      if (!other) continue;
+      EXPECT_EQ(other->Wait()->generation.tokens, Alone(Ask(Ids(30, 9), 60)).tokens);
+    }
+  }
+}
+
+TEST_F(ServiceTest, ALoadThatTakesTooLongIsGivenUp) {
+  Start();
+  ASSERT_TRUE(Answer(Ask(Ids(200, 3), 4)));
+  cache_->faults.load_seconds = 30;
+  const auto start = std::chrono::steady_clock::now();
+  const auto result = Answer(Ask(Ids(200, 3), 4));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(15));
+  EXPECT_EQ(result->generation.tokens, Alone(Ask(Ids(200, 3), 4)).tokens);
+  EXPECT_EQ(result->generation.timings.cached_tokens, 0);
+}
+
+TEST_F(ServiceTest, HungReadsHoldUpNobodyForLong) {
+  Start();
+  ASSERT_TRUE(Answer(Ask(Ids(200, 3), 4)));
+  cache_->faults.hang = true;
+  auto hung = Submit(Ask(Ids(200, 3), 4));
+  auto other = Submit(Ask(Ids(20, 5), 100));
+  EXPECT_EQ(other->Wait()->generation.tokens, Alone(Ask(Ids(20, 5), 100)).tokens);
+  const auto result = hung->Wait();
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->generation.tokens, Alone(Ask(Ids(200, 3), 4)).tokens);
+  EXPECT_EQ(result->generation.timings.cached_tokens, 0);
+}
+
+TEST_F(ServiceTest, WhoeverWaitsForAHungDeviceCanLeaveAndOthersCanCome) {
+  Start();
+  ASSERT_TRUE(Answer(Ask(Ids(200, 3), 4)));
+  cache_->faults.hang = true;
+  cache_->faults.hang_seconds = 3;
+  auto prompt = Ids(200, 3);
+  prompt[128] = 7;  // two whole blocks are known: the step begins and waits for its first layer
+  const auto start = std::chrono::steady_clock::now();
+  auto hung = Submit(Ask(prompt, 4));
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  auto other = Ask(Ids(20, 5), 10);
+  other.use_cache = false;
+  EXPECT_EQ(Answer(other)->generation.tokens, Alone(other).tokens);
+  service_->Cancel(hung->id);
+  EXPECT_EQ(hung->Wait()->generation.finish_reason, FinishReason::kCancelled);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+}
+
+// --- Too little memory, priorities.
+
+TEST_F(ServiceTest, AParkedSequenceComesBackAndSaysTheSame) {
+  for (const bool with_cache : {false, true}) {
+    Start({.max_sequences = 8, .cache = {.memory_bytes = 6 * block_bytes()}}, with_cache);
+    std::vector<ServiceRequest> requests;
+    std::vector<std::unique_ptr<Watched>> watched;
+    for (int i = 0; i < 5; ++i) {
+      requests.push_back(Ask(Ids(50 + i, i), 120));  // one block each at first, three at last
+      requests.back().params.sampling.temperature = i % 2 == 0 ? 0 : 0.9f;
+      requests.back().params.sampling.seed = 7;
+      watched.push_back(Submit(requests.back()));
+    }
+    int64_t preemptions = 0;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const auto result = watched[i]->Wait();
+      ASSERT_TRUE(result) << result.error().message;
+      EXPECT_EQ(result->generation.tokens, Alone(requests[i]).tokens) << i;
+      std::string content;
+      for (const auto& token : watched[i]->tokens) content += token.emission.content;
+      EXPECT_EQ(content, result->generation.content);
+      preemptions += result->timings.preemptions;
+    }
+    EXPECT_GT(preemptions, 0);
+    EXPECT_EQ(service_->stats().preempted, preemptions);
+    EXPECT_EQ(service_->stats().failed, 0);
+  }
+}
+
+TEST_F(ServiceTest, MemoryForExactlyOneIsEnough) {
+  for (const bool with_cache : {false, true}) {
+    Start({.max_sequences = 8, .cache = {.memory_bytes = 2 * block_bytes()}}, with_cache);
+    // 100 tokens and an answer up to the last row that there is memory for; its prompt's tail is shared with the cache.
+    const auto result = Answer(Ask(Ids(100, 1), -1));
+    ASSERT_TRUE(result) << result.error().message;
+    EXPECT_EQ(result->generation.finish_reason, FinishReason::kContext);
+    EXPECT_EQ(result->generation.tokens.size(), 29u);
+    const auto expected = Alone(Ask(Ids(100, 1), 29)).tokens;
+    EXPECT_EQ(result->generation.tokens, expected);
+    auto refused = service_->Submit(Ask(Ids(128, 1), 5), {.on_done = [](auto) {}});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::kResource);
+    EXPECT_THAT(refused.error().message, HasSubstr("KV memory"));
+  }
+}
+
+TEST_F(ServiceTest, HigherPriorityTakesThePlace) {
+  Start({.max_sequences = 1});
+  auto request = Ask(Ids(40, 2), 5);
+  request.priority = 3;
+  Watched low, high;
+  low.on_token = [&] {
+    if (low.tokens.size() == 3) EXPECT_TRUE(service_->Submit(request, high.Callbacks()));
+  };
+  ASSERT_TRUE(service_->Submit(Ask(Ids(50, 1), 200), low.Callbacks()));
+  EXPECT_EQ(high.Wait()->generation.tokens, Alone(request).tokens);
+  const auto result = low.Wait();
+  EXPECT_EQ(result->timings.preemptions, 1);
+  EXPECT_EQ(result->generation.tokens, Alone(Ask(Ids(50, 1), 200)).tokens);
+}
+
+// A thousand events in a random order on little memory and unreliable storage.
+class ServiceSoak : public ServiceTest, public testing::WithParamInterface<int> {};
+
+TEST_P(ServiceSoak, EveryRequestEndsOnceAndSaysWhatItWouldAlone) {
+  std::mt19937 random(static_cast<uint32_t>(GetParam()));
+  const auto pick = [&](int low, int high) { return low + static_cast<int>(random() % static_cast<uint32_t>(high - low + 1)); };
+  const bool with_cache = GetParam() % 4 != 0;
+  Start({.max_sequences = pick(1, 8), .max_queue = 1000, .step_tokens = pick(16, 100),
+         .cache = {.memory_bytes = pick(4, 12) * block_bytes()}}, with_cache);
+  if (with_cache && GetParam() % 3 == 0) {
+    cache_->faults = {.load_seconds = 0.001, .fail_after_tokens = GetParam() % 2 == 0 ? pick(0, 200) : -1};
+  }
+  struct One {
+    ServiceRequest request;
+    std::unique_ptr<Watched> watched;
+    bool cancelled = false;
+  };
+  std::vector<One> all;
+  for (int event = 0; event < 80; ++event) {
+    switch (pick(0, 5)) {
+      case 0:
+        if (!all.empty()) {
+          One& one = all[static_cast<size_t>(pick(0, static_cast<int>(all.size()) - 1))];
+          service_->Cancel(one.watched->id);
+          one.cancelled = true;
+        }
+        break;
+      case 1: std::this_thread::sleep_for(std::chrono::microseconds(pick(0, 3000))); break;
+      default: {
+        // A few families of prompts with common beginnings.
+        auto prompt = Ids(pick(1, 200), pick(0, 2));
+        if (pick(0, 1) != 0) {
+          for (const TokenId token : Ids(pick(1, 30), pick(0, 50))) prompt.push_back(token);
+        }
+        One one{Ask(prompt, pick(0, 25)), nullptr};
+        one.request.priority = pick(-2, 2);
+        one.request.tenant = pick(0, 3) == 0 ? "b" : "a";
+        one.request.use_cache = pick(0, 5) != 0;
+        one.request.params.sampling.temperature = pick(0, 1) != 0 ? 0 : 0.8f;
+        one.request.params.sampling.seed = 1 + random();
+        one.watched = Submit(one.request);
+        ASSERT_NE(one.watched, nullptr);
+        all.push_back(std::move(one));
+      }
+    }
+  }
+  for (One& one : all) {
+    const auto result = one.watched->Wait();
+    ASSERT_TRUE(result) << result.error().message;
+    const auto expected = Alone(one.request).tokens;
+    const auto& tokens = result->generation.tokens;
+    if (result->generation.finish_reason == FinishReason::kCancelled) {
+      EXPECT_TRUE(one.cancelled);
+      ASSERT_LE(tokens.size(), expected.size());
+      EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), expected.begin()));
+    } else {
+      EXPECT_EQ(tokens, expected);
+    }
+  }
+  service_->Drain(10);
+  for (One& one : all) EXPECT_EQ(one.watched->done, 1);
+  const ServiceStats stats = service_->stats();
+  EXPECT_EQ(stats.requests, static_cast<int64_t>(all.size()));
+  EXPECT_EQ(stats.finished + stats.cancelled, stats.requests);
+  EXPECT_EQ(stats.failed, 0);
+  EXPECT_EQ(stats.running + stats.waiting, 0);
+  if (with_cache) {
+    cache_->Clear();
+    EXPECT_EQ(pool_->used_bytes(), 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, ServiceSoak, testing::Range(1, 13));
+
 }  // namespace
 }  // namespace fathom
