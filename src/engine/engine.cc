@@ -11,6 +11,7 @@
 #include "engine/session.h"
 #include "engine/tokenizer_loader.h"
 #include "engine/warm_weights.h"
+#include "io/env.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -141,8 +142,11 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
                            .tokenizer = tokenizer_.get(),
                            .context_length = context_length_,
                            .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes)};
-  if (options.cache.enabled && options.make_cache) {
-    FATHOM_TRY(parts.cache, options.make_cache(SpaceOf(*file_, kv_pool_->layout()), *parts.pool));
+  if (options.cache.enabled) {
+    const KvSpace space = SpaceOf(*file_, kv_pool_->layout());
+    FATHOM_TRY(parts.cache, options.make_cache
+                                ? options.make_cache(space, *parts.pool)
+                                : KvCache::Create(Env::Default(), space, *parts.pool, options.cache));
   }
   return std::make_unique<ServiceImpl>(std::move(parts), options);
 }
