@@ -20,6 +20,7 @@ constexpr char kExamples[] =
     "  fathom pull smollm2-135m                      get a small model to begin with (95 MB)\n"
     "  fathom chat                                   talk to it\n"
     "  fathom run -m model.gguf \"Why is the sky blue?\" one answer, then end\n"
+    "  fathom serve                                  an OpenAI-compatible API and a web page on this machine\n"
     "  git diff | fathom run -m model.gguf \"Review this change:\" -f -\n"
     "  fathom inspect model.gguf                     what is in a file and what it needs\n"
     "  fathom bench -m model.gguf                    how fast it is here\n"
@@ -50,6 +51,7 @@ int Dispatch(int argc, char** argv) {
   Action selected;
   RegisterRun(app, selected);
   RegisterChat(app, selected);
+  RegisterServe(app, selected);
   RegisterPull(app, selected);
   RegisterInspect(app, selected);
   RegisterTokenize(app, selected);

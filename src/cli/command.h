@@ -27,6 +27,7 @@ CLI::App* AddCommand(CLI::App& app, Action& selected, const std::string& name, c
 
 void RegisterRun(CLI::App& app, Action& selected);
 void RegisterChat(CLI::App& app, Action& selected);
+void RegisterServe(CLI::App& app, Action& selected);
 void RegisterInspect(CLI::App& app, Action& selected);
 void RegisterTokenize(CLI::App& app, Action& selected);
 void RegisterPerplexity(CLI::App& app, Action& selected);

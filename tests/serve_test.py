@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""`fathom serve` as its clients meet it: the real program, a tiny synthesised model, plain HTTP from the standard library.
+
+Usage: serve_test.py FATHOM SOURCE_DIR [unittest arguments]. Nothing is downloaded.
+"""
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+FATHOM = SOURCE = None
+
+
+class Serve:
+    """A server process; its port and what it says."""
+
+    def __init__(self, folder, model, *args, env=None):
+        clean = {k: v for k, v in os.environ.items() if k not in ("FATHOM_MODEL", "FATHOM_LOG")}
+        clean.update(XDG_CACHE_HOME=folder, XDG_DATA_HOME=folder, FATHOM_LOG="info", **(env or {}))
+        self.log = open(os.path.join(folder, f"log-{time.monotonic_ns()}"), "w+")
+        self.process = subprocess.Popen([FATHOM, "serve", "-m", model, "--port", "0", *args], stdout=subprocess.PIPE,
+                                        stderr=self.log, text=True, env=clean)
+        self.first_line = self.process.stdout.readline()
+        found = re.fullmatch(r"listening on http://127\.0\.0\.1:(\d+)\n", self.first_line)
+        if not found:
+            self.process.kill()
+            raise AssertionError(f"said {self.first_line!r}: {self.said()}")
+        self.port = int(found[1])
+
+    def said(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def request(self, method, path, body=None, **headers):
+        """(status, headers, body as bytes)"""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            data = json.dumps(body) if isinstance(body, (dict, list)) else body
+            headers = {k.replace("_", "-"): v for k, v in headers.items()}
+            connection.request(method, path, data, {"Content-Type": "application/json", **headers})
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+        finally:
+            connection.close()
+
+    def post(self, path, body, status=200, **headers):
+        got, _, data = self.request("POST", path, body, **headers)
+        assert got == status, (got, data)
+        return json.loads(data)
+
+    def chat(self, words, status=200, **fields):
+        return self.post("/v1/chat/completions", {"messages": [{"role": "user", "content": words}], **fields}, status)
+
+    def stop(self, how=signal.SIGTERM, wait=60):
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(wait)
+        finally:
+            self.process.stdout.close()
+            self.log.close()
+
+
+def events(data):
+    return [json.loads(line[6:]) for line in data.decode().split("\n\n") if line.startswith("data: {")]
+
+
+class ServeTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="fathom-serve-")
+        cls.model = os.path.join(cls.folder, "tiny-model.gguf")
+        subprocess.run([FATHOM, "synth", "--config", "tiny", "--seed", "1", "-o", cls.model], check=True,
+                       capture_output=True)
+        cls.server = Serve(cls.folder, cls.model, "--price-miss", "1", "--price-output", "2")
+
+    @classmethod
+    def tearDownClass(cls):
+        status = cls.server.stop()
+        shutil.rmtree(cls.folder, ignore_errors=True)
+        assert status == 0, status
+
+    def test_health_models_and_the_page(self):
+        status, _, body = self.server.request("GET", "/health")
+        self.assertEqual((status, json.loads(body)["status"]), (200, "ok"))
+        models = json.loads(self.server.request("GET", "/v1/models")[2])["data"]
+        self.assertEqual([m["id"] for m in models], ["tiny-model"])
+        self.assertEqual(self.server.request("GET", "/v1/models/tiny-model")[0], 200)
+        self.assertEqual(self.server.request("GET", "/v1/models/other")[0], 404)
+        status, headers, body = self.server.request("GET", "/")
+        self.assertEqual(status, 200)
+        self.assertIn("default-src 'none'", headers["Content-Security-Policy"])
+        self.assertTrue(body)
+
+    def test_the_same_words_whole_and_streamed(self):
+        fields = {"temperature": 0, "max_tokens": 12}
+        whole = self.server.chat("What is deep?", **fields)
+        self.assertEqual(whole["model"], "tiny-model")
+        usage = whole["usage"]
+        self.assertEqual(usage["total_tokens"], usage["prompt_tokens"] + usage["completion_tokens"])
+        self.assertEqual(usage["prompt_cache_hit_tokens"] + usage["prompt_cache_miss_tokens"], usage["prompt_tokens"])
+        self.assertGreater(usage["cost"], 0)
+        body = {"messages": [{"role": "user", "content": "What is deep?"}], "stream": True,
+                "stream_options": {"include_usage": True}, **fields}
+        status, headers, data = self.server.request("POST", "/v1/chat/completions", body)
+        self.assertEqual(status, 200)
+        self.assertIn("text/event-stream", headers["Content-Type"])
+        self.assertTrue(data.endswith(b"data: [DONE]\n\n"))
+        chunks = events(data)
+        said = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks if c["choices"])
+        self.assertEqual(said, whole["choices"][0]["message"]["content"])
+        self.assertEqual(chunks[-1]["usage"]["completion_tokens"], usage["completion_tokens"])
+
+    def test_messages_of_anthropic(self):
+        body = {"model": "x", "max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": "What is deep?"}]}
+        whole = self.server.post("/v1/messages", body)
+        self.assertEqual(whole["type"], "message")
+        _, _, data = self.server.request("POST", "/v1/messages", {**body, "stream": True})
+        names = re.findall(r"^event: (\w+)$", data.decode(), re.M)
+        self.assertEqual((names[0], names[-1]), ("message_start", "message_stop"))
+        counted = self.server.post("/v1/messages/count_tokens", body)
+        self.assertEqual(counted["input_tokens"], whole["usage"]["input_tokens"] + whole["usage"]["cache_read_input_tokens"])
+        refused = self.server.post("/v1/messages", {**body, "max_tokens": None}, 400)
+        self.assertEqual((refused["type"], refused["error"]["type"]), ("error", "invalid_request_error"))
+
+    def test_many_at_once_are_answered_alike(self):
+        alone = [self.server.chat(f"Number {i}?", temperature=0, max_tokens=8)["choices"][0]["message"] for i in range(4)]
+        together = [None] * 16
+
+        def ask(i):
+            together[i] = self.server.chat(f"Number {i % 4}?", temperature=0, max_tokens=8)["choices"][0]["message"]
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(together, [alone[i % 4] for i in range(16)])
+
+    def test_a_client_that_leaves_frees_its_place(self):
+        body = json.dumps({"messages": [{"role": "user", "content": "For ever"}], "max_tokens": 100000, "ignore_eos": True,
+                           "stream": True}).encode()
+        with socket.create_connection(("127.0.0.1", self.server.port)) as client:
+            client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            self.assertIn(b"200 OK", client.recv(1000))
+        for _ in range(100):
+            text = self.server.request("GET", "/metrics")[2].decode()
+            if re.search(r"^fathom_requests_running 0$", text, re.M) and re.search(r"^fathom_http_streams 0$", text, re.M):
+                break
+            time.sleep(0.05)
+        else:
+            self.fail("the request still runs")
+        self.assertRegex(text, r'fathom_requests_ended_total\{how="cancelled"\} [1-9]')
+
+    def test_tokens_there_and_back(self):
+        tokens = self.server.post("/tokenize", {"content": "deep water"})["tokens"]
+        self.assertEqual(self.server.post("/detokenize", {"tokens": tokens})["content"], "deep water")
+        by_ids = self.server.post("/v1/completions", {"prompt": tokens, "max_tokens": 4, "temperature": 0, "echo": True})
+        self.assertTrue(by_ids["choices"][0]["text"].startswith("deep water"))
+
+    def test_refusals(self):
+        self.assertEqual(self.server.chat("x", 400, tools=[{"type": "function"}])["error"]["param"], "tools")
+        self.assertEqual(self.server.chat("x", 400, temperature="hot")["error"]["param"], "temperature")
+        self.assertEqual(self.server.post("/v1/embeddings", {"input": "x"}, 501)["error"]["type"], "server_error")
+        self.assertEqual(self.server.request("GET", "/v1/models", Host="evil.example")[0], 403)
+        self.assertEqual(self.server.request("GET", "/v1/models", Origin="https://evil.example")[0], 403)
+        too_long = self.server.chat("word " * 200000, 400)
+        self.assertEqual(too_long["error"]["code"], "context_length_exceeded")
+
+    def test_no_prompt_in_the_log(self):
+        self.server.chat("xylophonequartz", max_tokens=2)
+        self.server.request("GET", "/xylophonequartz?xylophonequartz")
+        self.server.request("POST", "/v1/chat/completions", '{"xylophonequartz": ')
+        said = self.server.said()
+        self.assertIn("/v1/chat/completions 200", said)
+        self.assertNotIn("xylophonequartz", said)
+
+
+class LifeTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="fathom-serve-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.model = os.path.join(self.folder, "m.gguf")
+        subprocess.run([FATHOM, "synth", "--config", "tiny", "--seed", "1", "-o", self.model], check=True,
+                       capture_output=True)
+
+    def run_serve(self, *args):
+        return subprocess.run([FATHOM, "serve", *args], capture_output=True, text=True, timeout=120)
+
+    def test_what_keeps_it_from_starting(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            done = self.run_serve("-m", self.model, "--port", str(port))
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn(f"port {port} is taken", done.stderr)
+        done = self.run_serve("-m", self.model, "--host", "0.0.0.0", "--port", "0")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--api-keys", done.stderr)
+        done = self.run_serve("-m", self.model, "--cache-ram", "much")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--cache-ram much: not a size", done.stderr)
+
+    def test_keys(self):
+        fresh = self.run_serve("--new-api-key", "alice")
+        self.assertEqual(fresh.returncode, 0)
+        key = fresh.stdout.strip()
+        line = fresh.stderr.strip().split("\n")[-1]
+        self.assertEqual(line, "alice " + hashlib.sha256(key.encode()).hexdigest())
+        keys = os.path.join(self.folder, "keys")
+        with open(keys, "w") as file:
+            file.write(line + "\n")
+        server = Serve(self.folder, self.model, "--api-keys", keys)
+        self.addCleanup(server.stop)
+        self.assertEqual(server.request("GET", "/v1/models")[0], 401)
+        self.assertEqual(server.request("GET", "/v1/models", Authorization=f"Bearer {key}")[0], 200)
+        self.assertEqual(server.request("GET", "/v1/models", x_api_key=key)[0], 200)
+        self.assertEqual(server.request("GET", "/health")[0], 200)
+
+    def test_a_drain_finishes_what_runs(self):
+        server = Serve(self.folder, self.model)
+        body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 200, "ignore_eos": True, "stream": True}
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("POST", "/v1/chat/completions", json.dumps(body))
+        response = connection.getresponse()
+        first = response.read1(100)
+        server.process.send_signal(signal.SIGTERM)
+        data = first + response.read()
+        connection.close()
+        self.assertTrue(data.endswith(b"data: [DONE]\n\n"))
+        self.assertEqual(server.stop(), 0)
+
+    def test_two_interrupts_end_at_once(self):
+        server = Serve(self.folder, self.model, "--drain-seconds", "600")
+        body = json.dumps({"messages": [{"role": "user", "content": "hello"}], "ignore_eos": True, "stream": True})
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+            client.recv(100)
+            server.process.send_signal(signal.SIGINT)
+            for _ in range(200):
+                if "shutting down" in server.said():
+                    break
+                time.sleep(0.02)
+            server.process.send_signal(signal.SIGINT)
+            self.assertEqual(server.stop(wait=10), 130)
+
+
+if __name__ == "__main__":
+    FATHOM, SOURCE = os.path.abspath(sys.argv[1]), sys.argv[2]
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
