@@ -20,9 +20,11 @@ class KvCacheForTest final : public KvCache {
  public:
   struct Faults {
     double load_seconds = 0;        // > 0: every hit is loaded, and its layers arrive evenly over this time
-    int64_t fail_after_tokens = -1;  // >= 0: a load brings only so many tokens, and says so at its last layer
+    int64_t fail_after_tokens = -1;  // >= 0: a load brings only so many tokens, and says so at its first layer: the other
+                                     // layers of those tokens come later
     bool hang = false;               // Done() never comes; WaitLayer gives up after hang_seconds
     double hang_seconds = 0.05;
+    double patience = 10;            // seconds after which WaitLayer gives up
     bool forget_logits = false;
   };
 
@@ -43,6 +45,17 @@ class KvCacheForTest final : public KvCache {
         std::this_thread::sleep_for(std::chrono::duration<double>(faults_.hang_seconds));
         return false;
       }
+      if (faults_.fail_after_tokens >= 0 && !told_) {
+        told_ = true;
+        tokens_ = std::min(tokens_.load(), faults_.fail_after_tokens / KvLayout::kBlockTokens * KvLayout::kBlockTokens);
+        copies_.resize(static_cast<size_t>((tokens_ + KvLayout::kBlockTokens - 1) / KvLayout::kBlockTokens));
+        return false;
+      }
+      if (faults_.load_seconds > faults_.patience) {
+        std::this_thread::sleep_for(std::chrono::duration<double>(faults_.patience));
+        tokens_ = 0;
+        return false;
+      }
       for (; arrived_ <= layer; ++arrived_) {
         std::this_thread::sleep_until(start_ + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
                                                    std::chrono::duration<double>(faults_.load_seconds *
@@ -51,14 +64,13 @@ class KvCacheForTest final : public KvCache {
         for (const auto& [from, to] : copies_)
           std::memcpy(to->layer(arrived_), from->layer(arrived_), static_cast<size_t>(layout_.layer_bytes()));
       }
-      return faults_.fail_after_tokens < 0 || layer + 1 < layers_;
+      return true;
     }
     bool Done() const override {
       return !faults_.hang && std::chrono::steady_clock::now() - start_ > std::chrono::duration<double>(faults_.load_seconds);
     }
     int64_t valid_tokens() const override {
-      if (faults_.hang) return 0;
-      return faults_.fail_after_tokens < 0 ? tokens_ : std::min(tokens_, faults_.fail_after_tokens);
+      return faults_.hang ? 0 : tokens_.load();
     }
 
    private:
@@ -66,7 +78,9 @@ class KvCacheForTest final : public KvCache {
     int64_t layers_;
     std::vector<std::pair<KvBlockRef, KvBlockRef>> copies_;
     KvLayout layout_;
-    int64_t tokens_, arrived_ = 0;
+    std::atomic<int64_t> tokens_;
+    int64_t arrived_ = 0;
+    bool told_ = false;
     std::mutex mutex_;
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   };

@@ -21,9 +21,9 @@ class RateMeter {
  public:
   void Add(const StepSample& sample);
 
-  /// Least squares of seconds = a rows + b positions over recent steps of prompts, a and b not negative. All zero until
-  /// something was measured.
-  ComputeRates prefill() const { return prefill_; }
+  /// Least squares of seconds = a rows + b positions over recent steps of prompts alone, a and b not negative; where there
+  /// were none yet, what a row added to steps of answers. All zero until something was measured.
+  ComputeRates prefill() const { return xx_ > 0 ? prefill_ : ComputeRates{added_row_, 0}; }
   /// Of a step with so many answers and nothing else; 0: not known.
   double decode_seconds(int64_t rows) const;
   /// That one row of a prompt adds to a step of answers; before that was seen, its share of a step of prompts; 0: not known.

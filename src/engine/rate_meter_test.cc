@@ -80,6 +80,7 @@ TEST(RateMeter, WhatAPromptAddsToAStepOfAnswers) {
   for (int i = 0; i < 30; ++i) meter.Add({4, 0, 0, 0.020});
   for (int i = 0; i < 30; ++i) meter.Add({4, 16, 800, 0.020 + 16 * 0.003});
   EXPECT_NEAR(meter.prefill_row_seconds(), 0.003, 1e-5);
+  EXPECT_NEAR(meter.prefill().Seconds(0, 10), 0.03, 1e-4);  // better than nothing
   for (int i = 0; i < 30; ++i) meter.Add({4, 16, 800, 0.015});  // faster than without: noise, but never nothing
   EXPECT_GT(meter.prefill_row_seconds(), 0);
 }

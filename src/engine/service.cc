@@ -144,8 +144,8 @@ ServiceStats ServiceImpl::stats() const {
 void ServiceImpl::Run() {
   while (TakeIn()) {
     CancelWanted();
-    SettleLoads();
     Admit();
+    SettleLoads();
     Step();
     Publish();
   }

@@ -12,8 +12,7 @@ constexpr int64_t kBlock = KvLayout::kBlockTokens;
 constexpr int64_t kLeastShared = 32;
 // Waiting requests whose rows are fetched ahead: more would push each other out.
 constexpr int32_t kPrefetches = 4;
-// A load that takes this much longer than computing its rows is given up; bounds where rates are not known.
-constexpr double kLeastPatience = 0.25, kMostPatience = 20;
+constexpr int32_t kMostCuts = 1000;
 
 double Seconds(std::chrono::steady_clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
@@ -56,14 +55,8 @@ void ServiceImpl::Join(Sequence& sequence) {
     if (tokens > 0) {
       sequence.kv.Adopt(prefix.blocks, tokens);
       sequence.kept_tokens = tokens;
-      if (prefix.load && !(prefix.load->Done() && prefix.load->valid_tokens() >= tokens)) {
-        sequence.load = std::move(prefix.load);
-        sequence.load_began = now;
-        const double computing = rates_.prefill().Seconds(0, tokens);
-        sequence.load_deadline =
-            now + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
-                      std::clamp(computing > 0 ? 1.5 * computing : kMostPatience, kLeastPatience, kMostPatience)));
-      }
+      sequence.load = std::move(prefix.load);
+      sequence.load_began = now;
     }
     if (first) {
       sequence.cached_tokens = std::min(tokens, sequence.prompt_size());
@@ -90,21 +83,20 @@ void ServiceImpl::Park(Sequence& sequence) {
   ++counts_.preempted;
 }
 
+// A load in flight has a waiter, which stands by its layers for as long as KvLoad thinks it worth while.
 void ServiceImpl::SettleLoads() {
-  const auto now = Clock::now();
+  const int64_t layers = parts_.pool->layout().layers;
   for (const auto& sequence : sequences_) {
     if (sequence->load == nullptr) continue;
-    const bool done = sequence->load->Done();
-    if (!done && now < sequence->load_deadline) continue;
-    bool all = done;
-    const int64_t layers = parts_.pool->layout().layers;
-    for (int64_t layer = 0; all && layer < layers; ++layer) all = sequence->load->WaitLayer(layer);
-    if (!all) {
-      Cut(*sequence, done);
-      continue;
+    if (!sequence->waiter) sequence->waiter = std::make_unique<LayerWaiter>(sequence->load, layers);
+    switch (sequence->waiter->Wait(layers - 1, std::chrono::microseconds(0))) {
+      case LayerWaiter::State::kThere:
+        sequence->timings.load_seconds += Seconds(Clock::now() - sequence->load_began);
+        DropLoad(*sequence);
+        break;
+      case LayerWaiter::State::kFailed: Cut(*sequence); break;
+      case LayerWaiter::State::kNotYet: break;
     }
-    sequence->timings.load_seconds += Seconds(now - sequence->load_began);
-    DropLoad(*sequence);
   }
   std::erase_if(abandoned_, [](const auto& waiter) { return waiter->finished(); });
 }
@@ -115,12 +107,8 @@ bool ServiceImpl::Arrived(Sequence& sequence, int64_t layer) {
   for (;;) {
     switch (sequence.waiter->Wait(layer, std::chrono::milliseconds(1))) {
       case LayerWaiter::State::kThere: return true;
-      case LayerWaiter::State::kFailed: Cut(sequence, true); return false;
+      case LayerWaiter::State::kFailed: Cut(sequence); return false;
       case LayerWaiter::State::kNotYet: break;
-    }
-    if (Clock::now() > sequence.load_deadline) {
-      Cut(sequence, false);
-      return false;
     }
     if (interrupted_ || news_) return false;  // it goes on when the others have been seen to
   }
@@ -132,16 +120,21 @@ void ServiceImpl::DropLoad(Sequence& sequence) {
   sequence.waiter.reset();
 }
 
-// Rows did not come: what is not there is computed, into blocks of its own.
-void ServiceImpl::Cut(Sequence& sequence, bool known) {
-  // What is valid is said by a load that has failed, not by one that still may.
-  int64_t valid = known ? std::clamp<int64_t>(sequence.load->valid_tokens(), 0, sequence.kv.length()) : 0;
-  if (valid < sequence.kv.length()) valid = valid / kBlock * kBlock;  // rows may still arrive in the block behind
-  sequence.timings.load_seconds += Seconds(Clock::now() - sequence.load_began);
-  DropLoad(sequence);
+// Rows did not come: they are computed, into blocks of the sequence's own. What stays may still be arriving.
+void ServiceImpl::Cut(Sequence& sequence) {
+  const int64_t before = sequence.kv.length();
+  int64_t valid = std::clamp<int64_t>(sequence.load->valid_tokens(), 0, before);
+  if (valid < before) valid = valid / kBlock * kBlock;
+  if (++sequence.cuts > kMostCuts) valid = 0;  // so that this comes to an end whatever a load says
   sequence.kv.Truncate(valid);
   sequence.kept_tokens = valid;
-  if (valid < sequence.cached_tokens) {
+  if (valid == 0) {
+    sequence.timings.load_seconds += Seconds(Clock::now() - sequence.load_began);
+    DropLoad(sequence);
+  } else {
+    sequence.waiter.reset();  // it has ended; another one waits for the rest
+  }
+  if (valid < sequence.cached_tokens && sequence.timings.preemptions == 0) {
     counts_.cached_tokens -= sequence.cached_tokens - valid;
     sequence.cached_tokens = valid;
     sequence.timings.cached_memory_tokens = std::min(sequence.timings.cached_memory_tokens, valid);

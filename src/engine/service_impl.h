@@ -14,7 +14,8 @@
 // Loads. Rows on their way from a slower tier do not stop a step that others need: the sequence sits it out. When nobody
 // else has work and its rows end with a block, the step begins at once and waits before each layer for that layer's
 // rows; somebody new who comes while it waits ends it. (Rows that end inside a block are waited for: the step begins by
-// copying that block.) A load that fails, or takes longer than computing, is cut back to what has come.
+// copying that block.) A load that fails, or takes longer than KvLoad thinks it worth, is cut back to what it says is
+// valid; nobody else loses anything.
 #pragma once
 
 #include <atomic>
@@ -95,7 +96,7 @@ class ServiceImpl final : public Service {
   void Park(Sequence& sequence);
   void KeepRows(Sequence& sequence, bool tail);
   void SettleLoads();
-  void Cut(Sequence& sequence, bool known);
+  void Cut(Sequence& sequence);
   bool Arrived(Sequence& sequence, int64_t layer);
   void DropLoad(Sequence& sequence);
   bool Shares(Sequence& waiting, Sequence& running);
@@ -172,8 +173,9 @@ struct ServiceImpl::Sequence {
   uint64_t last_step = 0;
 
   std::shared_ptr<KvLoad> load;  // rows still arriving
-  std::unique_ptr<LayerWaiter> waiter;  // of load, once a step has begun before they were all there
-  Clock::time_point load_began{}, load_deadline{};
+  std::unique_ptr<LayerWaiter> waiter;  // of load; made when the next round begins
+  Clock::time_point load_began{};
+  int32_t cuts = 0;
 
   RequestId leader = 0;          // held back for this one's rows
   int64_t leader_tokens = 0;     // until it has kept so many
