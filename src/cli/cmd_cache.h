@@ -7,5 +7,7 @@ namespace fathom {
 
 /// `fathom cache simulate`.
 void RegisterCacheSimulate(CLI::App& cache, Action& selected);
+/// ls, stat, explain, verify, pin, unpin, forget, gc.
+void RegisterCacheFolder(CLI::App& cache, Action& selected);
 
 }  // namespace fathom

@@ -3,12 +3,19 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "cache/kv_cache.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/temp_folder_for_test.h"
+#include "engine/engine.h"
+#include "engine/fingerprint.h"
+#include "engine/tokenizer_loader.h"
+#include "io/env.h"
 
 namespace fathom {
 namespace {
@@ -84,6 +91,156 @@ TEST_F(CacheCommand, SimulateRefusesWhatItCannotUse) {
   EXPECT_EQ(Run({"cache", "simulate", "--trace", folder_ / "missing"}), 1);
   EXPECT_EQ(Run({"cache", "simulate", "--trace", File("bad.jsonl", "{}\n")}), 1);
   EXPECT_THAT(err_, HasSubstr("bad.jsonl: line 1: \"timestamp\""));
+}
+
+/// A folder with blocks of a tiny model, as a server leaves it.
+class CacheFolderCommand : public CacheCommand {
+ protected:
+  void SetUp() override {
+    auto model = ModelFile::Open(model_);
+    ASSERT_TRUE(model) << model.error().message;
+    const ModelConfig& config = (*model)->config();
+    space_ = SpaceOf(**model, {DType::kBF16, config.num_hidden_layers, config.kv_values_per_token_layer()});
+    auto tokenizer = LoadTokenizer((*model)->tokenizer_source());
+    ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+    for (int i = 0; i < 60; ++i) text_ += "a word and another, ";
+    prompt_ = EncodePrompt(**tokenizer, text_);
+    ASSERT_GT(prompt_.size(), 150u);
+    Keep("", prompt_);
+    Keep("somebody", std::span(prompt_).first(100));
+  }
+  std::unique_ptr<KvCache> Open(KvPool& pool) {
+    CacheOptions options;
+    options.directory = cache_;
+    options.disk_bytes = 1 << 30;
+    auto cache = KvCache::Create(Env::Default(), space_, pool, options);
+    EXPECT_TRUE(cache) << cache.error().message;
+    return cache ? std::move(*cache) : nullptr;
+  }
+  void Keep(std::string_view tenant, std::span<const int32_t> tokens) {
+    KvPool pool(space_.layout);
+    const auto cache = Open(pool);
+    KvSequence sequence(pool);
+    ASSERT_TRUE(sequence.Reserve(std::ssize(tokens)));
+    for (const KvBlockRef& block : sequence.blocks())
+      std::memset(block->data(), 7, static_cast<size_t>(space_.layout.block_bytes()));
+    sequence.SetLength(std::ssize(tokens));
+    cache->Keep(tenant, tokens, sequence.blocks(), true);
+    ASSERT_TRUE(cache->Flush());
+  }
+  int Cache(std::vector<std::string> args) {
+    args.insert(args.begin(), "cache");
+    args.insert(args.end(), {"--cache-dir", cache_, "-m", model_});
+    return Run(args);
+  }
+  nlohmann::json Json(std::vector<std::string> args) {
+    args.push_back("--json");
+    EXPECT_EQ(Cache(args), 0) << err_;
+    return nlohmann::json::parse(out_, nullptr, false);
+  }
+  int64_t Blocks(size_t tokens) const { return static_cast<int64_t>((tokens + 63) / 64); }
+
+  const std::string model_ = FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf";
+  const std::string cache_ = folder_ / "kv";
+  KvSpace space_;
+  std::string text_;
+  std::vector<int32_t> prompt_;
+};
+
+TEST_F(CacheFolderCommand, LsAndStat) {
+  ASSERT_EQ(Run({"cache", "ls", "--cache-dir", cache_}), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr(ToHex(space_.Digest())));
+  const int64_t blocks = Blocks(prompt_.size()) + 2;
+  auto list = Json({"ls"});
+  EXPECT_EQ(list["total"], blocks);
+  EXPECT_EQ(std::ssize(list["blocks"]), std::min<int64_t>(blocks, 50));
+  EXPECT_EQ(Json({"ls", "--limit", "1"})["blocks"].size(), 1u);
+  EXPECT_EQ(Cache({"ls"}), 0);
+  EXPECT_THAT(out_, HasSubstr("0-63"));
+  const auto stat = Json({"stat"});
+  EXPECT_EQ(stat["blocks"], blocks);
+  EXPECT_EQ(stat["tokens"], prompt_.size() + 100);
+  EXPECT_EQ(stat["tenants"].size(), 2u);
+  EXPECT_EQ(stat["kv_type"], "bf16");
+  EXPECT_EQ(Cache({"stat"}), 0);
+}
+
+TEST_F(CacheFolderCommand, ExplainSaysWhatIsKnown) {
+  auto explained = Json({"explain", text_});
+  EXPECT_EQ(explained["prompt_tokens"], prompt_.size());
+  EXPECT_EQ(explained["known_tokens"], prompt_.size());
+  EXPECT_EQ(explained["disk_tokens"], prompt_.size());
+  EXPECT_EQ(explained["stretches"].size(), 1u);
+  std::string ids;
+  for (size_t i = 0; i < 150; ++i) ids += fmt::format("{}{}", i == 0 ? "" : ",", i < 100 ? prompt_[i] : 1);
+  explained = Json({"explain", "--tokens", ids});
+  EXPECT_EQ(explained["known_tokens"], 100);
+  ASSERT_EQ(explained["stretches"].back()["known"], false);
+  EXPECT_EQ(explained["stretches"].back()["begin"], 100);
+  EXPECT_EQ(explained["stretches"].back()["end"], 150);
+  explained = Json({"explain", "-f", File("prompt.txt", text_), "--tenant", "somebody"});
+  EXPECT_EQ(explained["known_tokens"], 100);
+  explained = Json({"explain", text_, "--tenant", "nobody"});
+  EXPECT_EQ(explained["known_tokens"], 0);
+  EXPECT_EQ(Cache({"explain", text_}), 0);
+  EXPECT_THAT(out_, HasSubstr("kept"));
+  EXPECT_EQ(Cache({"explain"}), 2);
+  EXPECT_EQ(Cache({"explain", text_, "--tokens", "1"}), 2);
+  EXPECT_EQ(Cache({"explain", "--tokens", "99999999"}), 2);
+  EXPECT_EQ(Cache({"explain", "--messages", File("m.json", "[{\"role\": \"nobody\", \"content\": \"x\"}]")}), 2);
+  EXPECT_THAT(err_, HasSubstr("message 1: \"role\""));
+  EXPECT_EQ(Cache({"explain", "--messages", File("m.json", "{}")}), 2);
+}
+
+TEST_F(CacheFolderCommand, PinForgetAndVerify) {
+  EXPECT_EQ(Json({"pin", text_})["blocks"], Blocks(prompt_.size()));
+  EXPECT_EQ(Json({"stat"})["pinned"], Blocks(prompt_.size()));
+  EXPECT_EQ(Json({"unpin", text_})["blocks"], Blocks(prompt_.size()));
+  EXPECT_EQ(Json({"stat"})["pinned"], 0);
+  EXPECT_EQ(Json({"verify"})["read_blocks"], Blocks(prompt_.size()) + 2);
+  EXPECT_EQ(Json({"forget", text_})["forgotten_blocks"], Blocks(prompt_.size()));
+  EXPECT_EQ(Json({"explain", text_})["known_tokens"], 0);
+  EXPECT_EQ(Json({"forget", "--all", "--tenant", "somebody"})["forgotten_blocks"], 2);
+  EXPECT_EQ(Json({"stat"})["blocks"], 0);
+}
+
+TEST_F(CacheFolderCommand, VerifyDropsDamagedBlocks) {
+  const auto folder = std::filesystem::path(cache_) / ToHex(space_.Digest());
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    std::fstream file(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(4096 + 8192);  // rows of the first slot
+    file.put('x');
+  }
+  EXPECT_EQ(Cache({"verify"}), 1);
+  EXPECT_THAT(err_, HasSubstr("1 blocks were damaged"));
+  EXPECT_EQ(Cache({"verify"}), 0) << err_;
+}
+
+TEST_F(CacheFolderCommand, GcNeedsToKnowWhatIsTooMuch) {
+  EXPECT_EQ(Cache({"gc"}), 2);
+  EXPECT_EQ(Cache({"gc", "--disk", "0"}), 2);
+  EXPECT_EQ(Cache({"gc", "--ttl", "-1"}), 2);
+  EXPECT_EQ(Json({"gc", "--ttl", "1"})["expired_blocks"], 0);
+  EXPECT_EQ(Json({"stat"})["blocks"], Blocks(prompt_.size()) + 2);
+}
+
+TEST_F(CacheFolderCommand, AServersFolderIsRefusedWithAdvice) {
+  KvPool pool(space_.layout);
+  const auto server = Open(pool);
+  EXPECT_EQ(Cache({"stat"}), 1);
+  EXPECT_THAT(err_, HasSubstr("in use by another"));
+  EXPECT_THAT(err_, HasSubstr("/v1/cache"));
+  EXPECT_EQ(Run({"cache", "ls", "--cache-dir", cache_}), 0);  // needs no lock
+}
+
+TEST_F(CacheFolderCommand, WrongFoldersAndModelsAreNamed) {
+  EXPECT_EQ(Run({"cache", "ls", "--cache-dir", folder_ / "none"}), 1);
+  EXPECT_THAT(err_, HasSubstr("no such cache folder"));
+  EXPECT_EQ(Run({"cache", "ls", "--cache-dir", folder_.path().string()}), 1);
+  EXPECT_THAT(err_, HasSubstr("is not a cache folder"));
+  EXPECT_EQ(Cache({"stat", "--kv-type", "f16"}), 1);
+  EXPECT_THAT(err_, HasSubstr("holds nothing of this model in f16"));
+  EXPECT_EQ(Cache({"stat", "--kv-type", "int3"}), 2);
 }
 
 }  // namespace
