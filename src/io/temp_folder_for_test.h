@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -18,8 +19,12 @@ namespace fathom {
 
 class TempFolderForTest {
  public:
-  TempFolderForTest() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "fathom_test_XXXXXX").string();
+  /// in_memory: on a memory file system where there is one, for tests that sync a great deal.
+  explicit TempFolderForTest(bool in_memory = false) {
+    const std::filesystem::path memory = "/dev/shm";
+    const auto parent =
+        in_memory && ::access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::temp_directory_path();
+    std::string pattern = (parent / "fathom_test_XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr) std::abort();
     path_ = pattern;
   }
