@@ -1,4 +1,4 @@
-"""Writes the seed corpora of gguf_fuzz, safetensors_fuzz and hf_config_fuzz (run from the repository's root).
+"""Writes the seed corpora of gguf_fuzz, safetensors_fuzz, hf_config_fuzz and kv_segment_fuzz (run from the repository's root).
 
 Small and made here, so that mutations reach every field soon. Needs only Python's standard library.
 """
@@ -120,7 +120,28 @@ QWEN = dict(LLAMA, architectures=["Qwen2ForCausalLM"], rope_scaling=dict(type="l
 CONFIGS = {name: json.dumps(config, separators=(",", ":")).encode()
            for name, config in dict(v3=V3, v2=V2, glm=GLM, llama=LLAMA, qwen2=QWEN).items()}
 
-for folder, seeds in (("gguf", GGUF), ("safetensors", SAFETENSORS), ("hf_config", CONFIGS)):
+
+
+def superblock(layers=3, row_bytes=256, slots=5, dtype=3, version=1):
+    return (b"\xa0fathomKV" + struct.pack("<IIQQIIIIqqQqIIQQ", version, 4096, 1, 2, layers, 100, row_bytes, dtype,
+                                          4096 + layers * 64 * row_bytes, slots, 12, 1700000000, 0, 0, 0, 0))
+
+
+def slot_header(layers=3, count=64, state=1):
+    tokens = [100 + i if i < count else 0 for i in range(64)]
+    return (bytes([0x20 + layers - 1]) + b"fathomSL" +
+            struct.pack("<IIQQQqIIII", 1, state, 0x1111, 0x2222, 77, 1700000000, layers, 256, 0, 0) + bytes(32) +
+            struct.pack("<6Qii64i8x", 1, 2, 3, 4, 5, 6, 128, count, *tokens) + struct.pack("<%dQ" % layers, *range(layers)))
+
+
+# Their first byte is kv_segment_fuzz's choice; it fits the checksums itself.
+SEGMENTS = {
+    "superblock": superblock(), "superblock-newer": superblock(version=2), "superblock-one": superblock(1, 64, 1, 1),
+    "slot": slot_header(), "slot-partial": slot_header(count=7), "slot-one-layer": slot_header(1),
+    "slot-freed": slot_header(state=2), "slot-encrypted": b"\x62" + slot_header()[1:],
+}
+
+for folder, seeds in (("gguf", GGUF), ("safetensors", SAFETENSORS), ("hf_config", CONFIGS), ("kv_segment", SEGMENTS)):
     os.makedirs(f"fuzz/corpus/{folder}", exist_ok=True)
     for name, data in seeds.items():
         with open(f"fuzz/corpus/{folder}/{name}", "wb") as out:
