@@ -28,7 +28,7 @@ const message = () => page.getByRole('textbox', { name: 'Message' });
 const number = (name) => page.locator(`[data-number=${name}]`);
 const stat = (answer, name) => answer.locator(`[data-stat=${name}]`).textContent();
 
-async function eventually(what, check, milliseconds = 8000) {
+async function eventually(what, check, milliseconds = 20000) {
   const end = Date.now() + milliseconds;
   let last;
   while (Date.now() < end) {
