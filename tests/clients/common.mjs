@@ -1,7 +1,7 @@
 // What the clients' tests share: a server with a tiny made-up model, and a prompt long enough to be known afterwards.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Serve } from '../../webui/tests/serve.mjs';
@@ -9,8 +9,17 @@ import { Serve } from '../../webui/tests/serve.mjs';
 export const kKey = 'fsk-of-the-clients-test';
 const kOther = 'fsk-of-somebody-else';
 
+/** Makes the tiny model one that thinks when it is asked to: a template that speaks of `thinking` is V3.1's. */
+function teachToThink(path) {
+  const model = readFileSync(path);
+  const [from, to] = ['add_generation_prompt', 'thinking_prompt______'].map((text) => Buffer.from(text));
+  const at = model.indexOf(from);
+  if (at >= 0) writeFileSync(path, Buffer.concat([model.subarray(0, at), to, model.subarray(at + from.length)]));
+}
+
 export async function serve(...options) {
   const server = new Serve(process.env.FATHOM_BINARY);
+  if (!process.env.FATHOM_TEST_MODEL) teachToThink(server.model);
   const keys = join(server.folder, 'keys');
   const hash = (key) => createHash('sha256').update(key).digest('hex');
   writeFileSync(keys, `one ${hash(kKey)} one admin\ntwo ${hash(kOther)} two\n`);

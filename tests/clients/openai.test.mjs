@@ -74,7 +74,7 @@ test('the streaming helper gathers a whole answer', async () => {
 test('the second turn is known from the cache, and says so', async () => {
   const messages = [{ role: 'user', content: longPrompt('openai') }];
   const first = await client.chat.completions.create({ model, messages, temperature: 0, max_tokens: 8 });
-  assert.equal(first.usage.prompt_tokens_details.cached_tokens, 0);
+  assert.ok(first.usage.prompt_tokens_details.cached_tokens < 16);  // at most how every chat begins
   assert.ok(first.usage.prompt_tokens > 200);
   messages.push({ role: 'assistant', content: first.choices[0].message.content }, { role: 'user', content: 'And then?' });
   const second = await client.chat.completions.create({ model, messages, temperature: 0, max_tokens: 8 });

@@ -22,6 +22,13 @@ after(async () => {
   await serve?.close();
 });
 
+/** A model with random weights seldom ends by itself. */
+async function longest(page, tokens) {
+  await page.getByRole('button', { name: 'Settings' }).click();
+  await page.getByLabel('Longest answer').fill(tokens);
+  await page.getByRole('button', { name: 'Done' }).click();
+}
+
 test('the page is served as it was built: compressed, typed, under its policy', async (t) => {
   if (why) return t.skip(why);
   const page = await fetch(serve.url);
@@ -46,9 +53,7 @@ test('a chat with the real server: answers, numbers, known tokens, stop, reload,
   const { page, context, problems } = await open(browser, serve.url);
   const known = async (answer) => /^([\d,]+) of ([\d,]+)/.exec(await answer.locator('[data-stat=known]').textContent()).slice(1)
     .map((text) => Number(text.replaceAll(',', '')));
-  await page.getByRole('button', { name: 'Settings' }).click();
-  await page.getByLabel('Longest answer').fill('24');
-  await page.getByRole('button', { name: 'Done' }).click();
+  await longest(page, '24');
 
   const question = `Tell me about the deep sea. ${'It is dark and cold down there. '.repeat(12)}`;
   await send(page, question);
@@ -68,9 +73,7 @@ test('a chat with the real server: answers, numbers, known tokens, stop, reload,
   assert.doesNotMatch(await page.locator('[data-number=hit-tokens]').textContent(), /^0 of/);
   assert.ok((await page.locator('.tier h3').allTextContents()).includes('SSD'));
 
-  await page.getByRole('button', { name: 'Settings' }).click();
-  await page.getByLabel('Longest answer').fill('');
-  await page.getByRole('button', { name: 'Done' }).click();
+  await longest(page, '');
   await send(page, 'Go on for ever.');
   await sleep(700);
   await page.keyboard.press('Escape');
@@ -83,9 +86,20 @@ test('a chat with the real server: answers, numbers, known tokens, stop, reload,
   await serve.stop();
   await serve.start('--cache-dir', join(serve.folder, 'cache'), '--cache-disk', '64M');
   const again = await open(browser, serve.url);
+  await longest(again.page, '8');
   await send(again.page, question);
   const [fromDisk] = await known(await answered(again.page));
   assert.ok(fromDisk >= 64, `${fromDisk} known after a restart`);
+
+  // Deleted with the server's cache, nothing of it is known any more (but how every chat begins).
+  await again.page.locator('.conversations li').first().hover();
+  await again.page.getByRole('button', { name: /^Delete Tell me/ }).click();
+  await again.page.getByRole('checkbox', { name: /^Erase it from the server/ }).check();
+  await again.page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+  await again.page.locator('[role=status]', { hasText: /has erased [1-9]\d* blocks/ }).waitFor({ state: 'attached' });
+  await send(again.page, question);
+  const [afterwards] = await known(await answered(again.page));
+  assert.ok(afterwards < 16, `${afterwards} still known`);
   await again.context.close();
   await context.close();
   assert.deepEqual([...problems, ...again.problems], []);
@@ -106,6 +120,7 @@ test('with keys required, the page asks for one', async (t) => {
   await dialog.getByLabel('Key', { exact: true }).fill(key);
   await page.keyboard.press('Enter');
   await page.getByLabel('Thinking').waitFor();
+  await longest(page, '8');
   await send(page, 'hello');
   const answer = await answered(page);
   assert.equal(await answer.getByRole('alert').count(), 0, await answer.textContent());
