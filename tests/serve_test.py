@@ -226,6 +226,38 @@ class LifeTest(unittest.TestCase):
         self.assertEqual(server.request("GET", "/v1/models", x_api_key=key)[0], 200)
         self.assertEqual(server.request("GET", "/health")[0], 200)
 
+    def test_a_conversation_is_known_after_a_restart_and_can_be_forgotten(self):
+        cache = ["--cache-dir", os.path.join(self.folder, "kv"), "--cache-disk", "64MiB", "--cache-ram", "64MiB"]
+        words = "The sea is deep and the sky is high. " * 20
+        server = Serve(self.folder, self.model, *cache)
+        first = server.chat(words, temperature=0, max_tokens=20)
+        self.assertEqual(first["usage"]["prompt_cache_hit_tokens"], 0)
+        self.assertEqual(server.stop(), 0)
+
+        server = Serve(self.folder, self.model, *cache)
+        self.addCleanup(server.stop)
+        again = server.chat(words, temperature=0, max_tokens=20)
+        prompt = first["usage"]["prompt_tokens"]
+        self.assertGreaterEqual(again["usage"]["prompt_cache_hit_tokens"], prompt - 1)
+        self.assertGreater(again["timings"]["cache_disk_n"], 0)
+        self.assertEqual(again["choices"], first["choices"])
+        turns = [{"role": "user", "content": words}, first["choices"][0]["message"], {"role": "user", "content": "And?"}]
+        second = server.post("/v1/chat/completions", {"messages": turns, "max_tokens": 4})
+        self.assertGreaterEqual(second["usage"]["prompt_cache_hit_tokens"], prompt)
+
+        prompt_body = {"messages": [{"role": "user", "content": words}]}
+        self.assertGreaterEqual(server.post("/v1/cache/explain", prompt_body)["known_tokens"], prompt - 1)
+        self.assertGreater(server.post("/v1/cache/pin", prompt_body)["blocks"], 0)
+        self.assertGreater(json.loads(server.request("GET", "/v1/cache")[2])["pinned_blocks"], 0)
+        self.assertGreater(server.post("/v1/cache/unpin", prompt_body)["blocks"], 0)
+        self.assertEqual(server.post("/v1/cache/verify", {})["dropped_blocks"], 0)
+        self.assertEqual(len(json.loads(server.request("GET", "/v1/cache/ls?limit=2")[2])["data"]), 2)
+        self.assertEqual(server.request("GET", "/v1/cache/ls?limit=x")[0], 400)
+        text = server.request("GET", "/metrics")[2].decode()
+        self.assertRegex(text, r'fathom_cache_hit_tokens_total\{tier="disk"\} [1-9]')
+        self.assertGreater(server.post("/v1/cache/forget", {**prompt_body, "everything": True})["erased_blocks"], 0)
+        self.assertLess(server.post("/v1/cache/explain", prompt_body)["known_tokens"], 64)
+
     def test_a_drain_finishes_what_runs(self):
         server = Serve(self.folder, self.model)
         body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 200, "ignore_eos": True, "stream": True}
