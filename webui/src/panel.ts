@@ -127,7 +127,7 @@ export class Panel {
     const speed = this.history.at(-1) ?? { read: 0, written: 0 };
     const known = percent(now.hitTokens, now.lookupTokens);
     const hits = el('section', { class: 'hits' },
-      el('header', {}, el('h3', { text: 'Known from the cache' }),
+      el('header', {}, el('h3', { text: 'From the cache' }),
          el('span', { class: 'big', 'data-number': 'hit-ratio', text: known })),
       meter(now.lookupTokens > 0 ? now.hitTokens / now.lookupTokens : 0, `${known} of prompt tokens`, 'hit'),
       el('p', { class: 'fine', 'data-number': 'hit-tokens',
