@@ -1,8 +1,8 @@
 // What may be written to the SSD: a daily budget of bytes, so that a cache does not wear its device out.
 //
 // The curve. A day's budget B is divided evenly over the day, and a quarter of it may be used ahead of the clock: at
-// second t of the day, allowance(t) = B/4 + 3/4 B t/86400. While less than half of the room from the start of the day to
-// the allowance is written everything is admitted; beyond, only blocks that were touched at least twice, until the
+// second t of the day, allowance(t) = B/4 + 3/4 B t/86400. While less than half of the room from the start of the day
+// to the allowance is written everything is admitted; beyond, only blocks that were touched at least twice, until the
 // allowance is reached; then nothing until the clock has caught up. What was written never exceeds the allowance, and
 // so never the budget. A day is 86,400 seconds of UTC.
 //

@@ -39,8 +39,8 @@ class LeafFirstPolicy : public EvictionPolicy {
     uint32_t group = 0;         // queue or class
     int64_t counted = 0;        // bytes, as the policy's accounts have them
   };
-  /// By time of the last use and, of equal times, by stamp: blocks that a restart found are inserted as of long ago, and
-  /// in any order.
+  /// By time of the last use and, of equal times, by stamp: blocks that a restart found are inserted as of long ago,
+  /// and in any order.
   using Order = std::set<std::tuple<double, uint64_t, Entry*>>;
   static Order::value_type Place(Entry& entry) { return {entry.last_use, entry.stamp, &entry}; }
   static constexpr int32_t kMostRefusals = 8;

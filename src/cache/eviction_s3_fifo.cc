@@ -1,6 +1,7 @@
-// S3-FIFO: "FIFO queues are all you need for cache eviction" (Yang et al., SOSP 2023, algorithm 1). What is new waits in
-// a small queue of a tenth of the room; what is hit there more than once moves to the main queue, the rest leaves and is
-// remembered by name: should it come back, it goes to the main queue at once. The main queue is a FIFO with reinsertion.
+// S3-FIFO: "FIFO queues are all you need for cache eviction" (Yang et al., SOSP 2023, algorithm 1). What is new waits
+// in a small queue of a tenth of the room; what is hit there more than once moves to the main queue, the rest leaves
+// and is remembered by name: should it come back, it goes to the main queue at once. The main queue is a FIFO with
+// reinsertion.
 #include <algorithm>
 #include <array>
 #include <deque>

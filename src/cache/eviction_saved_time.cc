@@ -2,10 +2,11 @@
 //
 //   value = saved seconds / bytes * ReuseModel::Index(class, seconds since the last use)
 //
-// A class is how often an entry was hit (0, 1, 2, more). Entries whose saved time per byte differs by less than an eighth
-// stand in one order by last use, of which only the oldest is looked at: the index falls with age almost everywhere.
-// What was evicted is remembered by name for a while, so that the model learns of uses that came too late to be hits;
-// without that, a small cache would never see that waiting longer pays, and behave like LRU (docs/cache.md).
+// A class is how often an entry was hit (0, 1, 2, more). Entries whose saved time per byte differs by less than an
+// eighth stand in one order by last use, of which only the oldest is looked at: the index falls with age almost
+// everywhere. What was evicted is remembered by name for a while, so that the model learns of uses that came too late
+// to be hits; without that, a small cache would never see that waiting longer pays, and behave like LRU
+// (docs/cache.md).
 #include <algorithm>
 #include <cmath>
 #include <deque>

@@ -59,8 +59,8 @@ TEST_P(EveryPolicy, WithoutHitsTheOldestGoes) {
 }
 
 TEST_P(EveryPolicy, WhatARestartFoundIsAsOldAsItSays) {
-  if (GetParam() == EvictionKind::kS3Fifo) GTEST_SKIP() << "a FIFO";
-  for (const CacheEntryId id : {3, 1, 5, 2, 4}) policy_->Insert(id, {.bytes = 200, .saved_seconds = 1}, double(id) * 1e4);
+  for (const CacheEntryId id : {3, 1, 5, 2, 4})
+    policy_->Insert(id, {.bytes = 200, .saved_seconds = 1}, double(id) * 1e4);
   for (CacheEntryId id = 1; id <= 5; ++id) EXPECT_EQ(Evict(), id);
 }
 
@@ -163,7 +163,8 @@ TEST_P(EveryPolicy, ManyEntriesAreCheap) {
   CacheEntryId next = 1;
   auto grow = [&] {
     const CacheEntryId id = next++;
-    policy_->Insert(id, {.bytes = 1, .saved_seconds = 1, .parent = id % 100 == 1 ? kNoCacheEntry : id - 1}, now += 0.01);
+    const CacheEntryId parent = id % 100 == 1 ? kNoCacheEntry : id - 1;
+    policy_->Insert(id, {.bytes = 1, .saved_seconds = 1, .parent = parent}, now += 0.01);
   };
   while (next <= kEntries) grow();
   for (int i = 0; i < 100'000; ++i) {
@@ -246,8 +247,8 @@ TEST(SavedTime, CheapOrLargeGoesFirst) {
   EXPECT_EQ(policy->Victim(Always), 1u);
 }
 
-// Blocks that were hit before are hit again every minute, others never are: the policy learns it, and an old proven block
-// outlives a young unproven one, where LRU would do the opposite.
+// Blocks that were hit before are hit again every minute, others never are: the policy learns it, and an old proven
+// block outlives a young unproven one, where LRU would do the opposite.
 TEST(SavedTime, LearnsWhichClassesComeBack) {
   auto saved = MakeEvictionPolicy(EvictionKind::kSavedTime, 1000);
   double now = 0;

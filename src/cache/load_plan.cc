@@ -64,8 +64,8 @@ std::string Words(const LoadPlan& plan, const LoadRequest& request, const TierRa
                          plan.recompute_seconds);
   }
   if (beyond > 0) {
-    words += fmt::format("; {} more known tokens are computed again, which is sooner than loading them at {:.3g} MB/s{}",
-                         beyond, tier.bytes_per_second / 1e6,
+    words += fmt::format("; {} more known tokens are computed again, which is sooner than loading them at {:.3g} "
+                         "MB/s{}", beyond, tier.bytes_per_second / 1e6,
                          request.tier.bytes_per_second <= 0 ? " (assumed, not measured yet)" : "");
   }
   if (probe) words += "; one block is loaded to measure the tier";

@@ -10,9 +10,10 @@
 //   first   computing the first chunk after `take`; its layers run while later layers' rows still arrive (L layers)
 //   rest    computing what follows that chunk
 //
-// and the plan is the block boundary (or the end of a run) with the least f, of equals the longest; but nothing is loaded
-// for a gain of less than a twentieth. Nothing being taken is among them, so a plan is never slower than recomputing. Where compute grows with position and a disk is slow, the
-// best may lie in the middle: the load is split, and the rest of the known tokens is computed.
+// and the plan is the block boundary (or the end of a run) with the least f, of equals the longest; but nothing is
+// loaded for a gain of less than a twentieth. Nothing being taken is among them, so a plan is never slower than
+// recomputing. Where compute grows with position and a disk is slow, the best may lie in the middle: the load is split,
+// and the rest of the known tokens is computed.
 //
 // Pure, plain values.
 #pragma once
@@ -57,9 +58,9 @@ struct LoadPlan {
   std::string reason;            // in words
 };
 
-/// Where the tier's rate is not known, 100 MB/s and 10 ms are assumed; where the compute rates are not, everything known
-/// is taken. Where a rate that was only assumed, or measured more than a minute ago, speaks against loading, one block
-/// is loaded all the same, to measure, if that costs at most a twentieth of what computing costs.
+/// Where the tier's rate is not known, 100 MB/s and 10 ms are assumed; where the compute rates are not, everything
+/// known is taken. Where a rate that was only assumed, or measured more than a minute ago, speaks against loading, one
+/// block is loaded all the same, to measure, if that costs at most a twentieth of what computing costs.
 LoadPlan PlanLoad(const LoadRequest& request);
 
 }  // namespace fathom

@@ -74,8 +74,8 @@ TEST(LoadPlan, AWholeLoadCostsWhatTheFormulaSays) {
   EXPECT_NEAR(PlanLoad(request).seconds, 0.8 + 1.1 + 20, 1e-9);
 }
 
-// Attention makes late tokens dear. A disk slower than computing early tokens and with overlap to hide a part of the load
-// is used for a part of what it holds.
+// Attention makes late tokens dear. A disk slower than computing early tokens and with overlap to hide a part of the
+// load is used for a part of what it holds.
 TEST(LoadPlan, ASlowDiskIsUsedInPart) {
   const std::vector<KnownRun> runs = {{512, false}};
   LoadRequest request{.runs = runs,
@@ -151,7 +151,8 @@ TEST(LoadPlan, NeverSlowerThanRecomputingNorThanAnySimpleChoice) {
       if (!run.in_memory) bytes += static_cast<double>((end - at) * request.bytes_per_token);
       at = end;
     }
-    const double everything = (bytes > 0 ? request.tier.latency_seconds : 0) + 1.1 * bytes / request.tier.bytes_per_second +
+    const double everything = (bytes > 0 ? request.tier.latency_seconds : 0) +
+                              1.1 * bytes / request.tier.bytes_per_second +
                               request.compute.Seconds(usable, request.prompt_tokens);
     ASSERT_LE(plan.seconds, everything / 0.95 * (1 + 1e-12));
   }

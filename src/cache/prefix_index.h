@@ -1,8 +1,8 @@
 // Which prefixes are known: a radix tree whose edges are blocks of 64 tokens, one root a tenant.
 //
-// The last block of a sequence may hold fewer than 64 tokens; such a node has no children. A lookup compares tokens, not
-// hashes, and may end inside a block. Nodes are owned by the index and stay put until erased; `payload` is the owner's.
-// Not thread-safe. Finding costs O(blocks * log(siblings)) as long as `usable` refuses few.
+// The last block of a sequence may hold fewer than 64 tokens; such a node has no children. A lookup compares tokens,
+// not hashes, and may end inside a block. Nodes are owned by the index and stay put until erased; `payload` is the
+// owner's. Not thread-safe. Finding costs O(blocks * log(siblings)) as long as `usable` refuses few.
 #pragma once
 
 #include <array>
@@ -52,8 +52,8 @@ class PrefixIndex {
              const std::function<bool(const Node&)>& usable = {}) const;
   /// The node for `tokens` (1 to 64) under `parent` (nullptr: `root` itself), made when it is not there; second: made
   /// now. A shorter node that the new one extends stays; see Superseded. nullptr when another block has the same
-  /// key or id (a collision of hashes): names are unique, so the new one cannot be kept. REQUIRES: parent holds 64 tokens
-  /// and stands under `root`.
+  /// key or id (a collision of hashes): names are unique, so the new one cannot be kept. REQUIRES: parent holds 64
+  /// tokens and stands under `root`.
   std::pair<Node*, bool> Insert(const BlockKey& root, Node* parent, std::span<const int32_t> tokens);
   /// Siblings of `node` whose tokens are a proper beginning of its own: of no more use once `node` is whole.
   std::vector<Node*> Superseded(const Node& node) const;

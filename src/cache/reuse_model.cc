@@ -6,8 +6,8 @@
 namespace fathom {
 namespace {
 
-/// How many uses' worth of the common rate a class begins with, and of the prior the common rate: what few events say is
-/// drawn towards what many do.
+/// How many uses' worth of the common rate a class begins with, and of the prior the common rate: what few events say
+/// is drawn towards what many do.
 constexpr double kShrink = 4;
 
 }  // namespace

@@ -2,8 +2,8 @@
 // between uses.
 //
 // Entries of a class behave alike (the policy says what a class is). For every class the model knows, by age since the
-// last use in half-octave bins, how many uses came and how long entries were watched without one; what was evicted or is
-// still here counts as watched until then and no longer. That gives a rate of use by age, and of it
+// last use in half-octave bins, how many uses came and how long entries were watched without one; what was evicted or
+// is still here counts as watched until then and no longer. That gives a rate of use by age, and of it
 //
 //   Index(class, age) = max over t of  P(used within t) / E[time until used or t]
 //
@@ -26,8 +26,8 @@ class ReuseModel {
   void Used(int cls, double age) { Count(ended_[cls], age, true); }
   void Gone(int cls, double age) { Count(ended_[cls], age, false); }
 
-  /// Learns from the events so far and from those still here: for_each_here calls its argument with the class and age of
-  /// each. Then old events fade by `fade`.
+  /// Learns from the events so far and from those still here: for_each_here calls its argument with the class and age
+  /// of each. Then old events fade by `fade`.
   void Rebuild(const std::function<void(const std::function<void(int cls, double age)>&)>& for_each_here, double fade);
   /// Hits per second. >= 0; falls with age before anything is known.
   double Index(int cls, double age) const { return index_[cls][Bin(age)]; }

@@ -157,7 +157,8 @@ TEST(Simulator, StaysBelowItsBounds) {
   for (uint32_t seed = 1; seed < 20; ++seed) {
     const CacheTrace trace = RandomTrace(seed, 300);
     for (const EvictionKind kind : {EvictionKind::kSavedTime, EvictionKind::kLru, EvictionKind::kS3Fifo}) {
-      for (const auto& [memory, disk] : std::vector<std::pair<int64_t, int64_t>>{{10, 0}, {30, 0}, {10, 20}, {5, 1000}}) {
+      const std::vector<std::pair<int64_t, int64_t>> rooms = {{10, 0}, {30, 0}, {10, 20}, {5, 1000}};
+      for (const auto& [memory, disk] : rooms) {
         const auto options = Room(memory, disk, kind);
         const auto report = Simulate(trace, options);
         ASSERT_LE(report.hit_tokens(), BeladyHitTokens(trace, (memory + disk) * kBlockBytes, 10));
@@ -177,7 +178,9 @@ TEST(Simulator, SavedTimeHoldsUpOnTheMooncakeTraces) {
                                          : std::filesystem::path(FATHOM_SOURCE_DIR).parent_path() / "shared" / "data") /
                       "trace" / "mooncake";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is not there";
-  for (const auto& [name, ceiling] : {std::pair{"conversation_trace.jsonl", 0.3736}, {"synthetic_trace.jsonl", 0.6512}}) {
+  const std::pair<const char*, double> traces[] = {{"conversation_trace.jsonl", 0.3736},
+                                                   {"synthetic_trace.jsonl", 0.6512}};
+  for (const auto& [name, ceiling] : traces) {
     std::ifstream in(folder / name, std::ios::binary);
     std::stringstream text;
     text << in.rdbuf();

@@ -32,7 +32,7 @@ void PrintJson(const ordered_json& value) { std::printf("%s\n", value.dump(2).c_
 
 std::string Ago(double seconds) { return HumanSeconds(std::max(seconds, 0.0)) + " ago"; }
 
-// --- ls ------------------------------------------------------------------------------------------------------------------
+// --- ls -------------------------------------------------------------------------------------------------------------
 
 ordered_json ToJson(const CacheEntryInfo& entry) {
   return {{"key", ToHex(entry.key)},
@@ -91,7 +91,7 @@ Status RunLs(const FolderCommand& command) {
   return {};
 }
 
-// --- stat ----------------------------------------------------------------------------------------------------------------
+// --- stat -----------------------------------------------------------------------------------------------------------
 
 Status RunStat(const FolderCommand& command) {
   FATHOM_TRY(const CacheFolder folder, OpenCacheFolder(command.folder));
@@ -152,7 +152,7 @@ Status RunStat(const FolderCommand& command) {
   return {};
 }
 
-// --- explain -------------------------------------------------------------------------------------------------------------
+// --- explain --------------------------------------------------------------------------------------------------------
 
 /// One block of a prompt, or several in a row of which the same is true.
 struct Stretch {
@@ -215,7 +215,7 @@ Status RunExplain(const FolderCommand& command) {
   return {};
 }
 
-// --- verify, pin, forget, gc ---------------------------------------------------------------------------------------------
+// --- verify, pin, forget, gc ----------------------------------------------------------------------------------------
 
 Status RunVerify(const FolderCommand& command) {
   const InterruptScope interrupt;
@@ -233,7 +233,8 @@ Status RunVerify(const FolderCommand& command) {
   if (command.folder.json) {
     PrintJson({{"read_blocks", done.first}, {"dropped_blocks", dropped}});
   } else {
-    std::printf("%lld blocks read, %lld dropped\n", static_cast<long long>(done.first), static_cast<long long>(dropped));
+    std::printf("%lld blocks read, %lld dropped\n", static_cast<long long>(done.first),
+                static_cast<long long>(dropped));
   }
   if (dropped == 0) return {};
   return Fail(ErrorCode::kCorrupt, "{}: {} blocks were damaged and have been dropped; their prompts are computed again",
@@ -295,9 +296,9 @@ Status RunGc(const FolderCommand& command) {
   FATHOM_TRY(const int64_t before, total());
   int64_t dropped = 0, left = 0;
   {
-    FATHOM_TRY(const CacheFolder folder,
-               OpenCacheFolder(command.folder, disk, std::max<int64_t>(command.ttl_hours > 0,
-                                                                       static_cast<int64_t>(command.ttl_hours * 3600))));
+    auto ttl_seconds = static_cast<int64_t>(command.ttl_hours * 3600);
+    if (command.ttl_hours > 0) ttl_seconds = std::max<int64_t>(ttl_seconds, 1);
+    FATHOM_TRY(const CacheFolder folder, OpenCacheFolder(command.folder, disk, ttl_seconds));
     FATHOM_TRY(dropped, folder.cache->CollectGarbage());
     left = static_cast<int64_t>(folder.cache->List().size());
   }

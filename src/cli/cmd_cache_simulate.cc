@@ -168,12 +168,13 @@ void RegisterCacheSimulate(CLI::App& cache, Action& selected) {
       "  fathom cache simulate --trace a.jsonl b.jsonl --memory 1000blocks,3000blocks,10000blocks --json\n"
       "  fathom cache simulate --trace trace.jsonl --disk 1TiB --daily-writes 200GiB --policy saved-time\n"
       "\n"
-      "A trace is lines {\"timestamp\": ms, \"input_length\": n, \"output_length\": n, \"hash_ids\": [...]}, a hash for\n"
-      "every --block-tokens tokens begun (the format of the Mooncake traces).\n"
+      "A trace is lines {\"timestamp\": ms, \"input_length\": n, \"output_length\": n, \"hash_ids\": [...]}, a hash\n"
+      "for every --block-tokens tokens begun (the format of the Mooncake traces).\n"
       "\n"
-      "hit: share of prompt tokens that need not be computed; of ceil: of what a cache without end would hit; of best:\n"
-      "of what knowing the future would hit (Belady's MIN) with the same room in both tiers together; time: share of\n"
-      "prefill time saved, by the two rates; reqs: requests with a hit; mem, disk: tokens hit in each tier.",
+      "hit: share of prompt tokens that need not be computed; of ceil: of what a cache without end would hit;\n"
+      "of best: of what knowing the future would hit (Belady's MIN) with the same room in both tiers together;\n"
+      "time: share of prefill time saved, by the two rates; reqs: requests with a hit; mem, disk: tokens hit in\n"
+      "each tier.",
       options, RunSimulate);
   command->add_option("--trace", options->traces, "trace files ('-': standard input)")->required();
   command->add_option("--memory", options->memory, "room in memory; several, comma separated, are all tried")
@@ -189,7 +190,8 @@ void RegisterCacheSimulate(CLI::App& cache, Action& selected) {
       ->capture_default_str();
   command->add_option("--prefill-rate", options->prefill_rate, "prompt tokens computed a second, at an empty context")
       ->capture_default_str();
-  command->add_option("--prefill-rate-32k", options->prefill_rate_32k, "and after 32,768 tokens")->capture_default_str();
+  command->add_option("--prefill-rate-32k", options->prefill_rate_32k, "and after 32,768 tokens")
+      ->capture_default_str();
   command->add_flag("--json", options->json, "all figures as JSON");
 }
 
