@@ -218,7 +218,7 @@ class LifeTest(unittest.TestCase):
         self.assertEqual(line, "alice " + hashlib.sha256(key.encode()).hexdigest())
         keys = os.path.join(self.folder, "keys")
         with open(keys, "w") as file:
-            file.write(line + "\n")
+            file.write(fresh.stderr)
         server = Serve(self.folder, self.model, "--api-keys", keys)
         self.addCleanup(server.stop)
         self.assertEqual(server.request("GET", "/v1/models")[0], 401)

@@ -115,7 +115,8 @@ Status PrintNewKey(const ServeOptions& options) {
   FATHOM_TRY(const FreshKey fresh, MakeApiKey(options.new_api_key, options.new_key_tenant));
   std::printf("%s\n", fresh.key.c_str());
   std::fflush(stdout);
-  std::fprintf(stderr, "\nThe key above is shown this once. Put this line into the file that --api-keys names:\n\n%s\n",
+  // Fit for the file as it stands: 2>>keys.txt.
+  std::fprintf(stderr, "# The key on standard output is shown this once; this line goes into the file of --api-keys:\n%s\n",
                fresh.line.c_str());
   return {};
 }
@@ -173,7 +174,7 @@ void RegisterServe(CLI::App& app, Action& selected) {
                  "                                                   what was computed once is known after a restart\n"
                  "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
                  "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}], \"stream\": true}'\n"
-                 "  fathom serve --new-api-key alice 2>>keys.txt     (then keep only its last line in keys.txt)\n"
+                 "  fathom serve --new-api-key alice 2>>keys.txt     the key is shown, its hash goes into the file\n"
                  "  fathom serve --host 0.0.0.0 --api-keys keys.txt --allowed-host box.example.org\n"
                  "\n"
                  "The page is at /, the endpoints are in docs/server.md.",
