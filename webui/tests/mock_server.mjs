@@ -154,6 +154,8 @@ export class MockServer {
         await say('content', kMarkdown, 1);
       } else if (words.startsWith('deep')) {
         piece({ content: '>'.repeat(20000) + ' deep\n\n' + '**_'.repeat(3000) + '\n\n' + '[x]('.repeat(2000) + '- '.repeat(3000) });
+      } else if (words.startsWith('nested')) {
+        piece({ content: `${'> '.repeat(300)}deep` });
       } else if (words.startsWith('cut')) {
         await say('content', 'Half an answer', 5);
         await sleep(300);  // a reset connection may take along what was not read yet

@@ -304,6 +304,10 @@ test('text nested without end neither hangs nor breaks the page', async () => {
   await send(page, 'deep');
   const answer = await answered(page);
   assert.match(await answer.textContent(), /deep/);
+  await send(page, 'nested');
+  assert.match(await (await answered(page)).textContent(), /deep/);
+  const quotes = await page.locator('.message').last().locator('blockquote').count();
+  assert.ok(quotes > 10 && quotes < 60, `${quotes} quotes in each other`);
   await send(page, 'still there?');
   assert.match(await (await answered(page)).textContent(), /You said: still there/);
 });
