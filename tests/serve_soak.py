@@ -50,7 +50,7 @@ class Soak:
         self.args = args
         self.folder = tempfile.mkdtemp(prefix="fathom-soak-")
         self.model = os.path.join(self.folder, "tiny.gguf")
-        subprocess.run([args.fathom, "synth", "tiny", "-o", self.model, "--type", "q8_0", "--quiet"], check=True)
+        subprocess.run([args.fathom, "synth", "--config", "tiny", "-o", self.model, "--type", "q8_0", "--quiet"], check=True)
         self.log = os.path.join(self.folder, "server.log")
         base = [args.fathom, "serve", "-m", self.model, "--port", "0", "--ctx", "2048", "-t", "2"]
         self.command = base + ["--cache-dir", os.path.join(self.folder, "kv"), "--cache-ram", "6MiB", "--cache-disk",

@@ -85,7 +85,7 @@ KvCacheImpl::Plan KvCacheImpl::MakePlan(std::string_view tenant, std::span<const
                         .bytes_per_token = layout.bytes_per_token(),
                         .layers = layout.layers,
                         .compute = rates_,
-                        .tier = {.bytes_per_second = rate}});
+                        .tier = {.bytes_per_second = rate, .age_seconds = last_read_ > 0 ? now - last_read_ : 0}});
   while (!plan.nodes.empty() && plan.nodes.back()->meta.first_position >= plan.load.take_tokens) plan.nodes.pop_back();
   plan.load_seconds = static_cast<double>(plan.load.tier_tokens * layout.bytes_per_token()) / (rate > 0 ? rate : 1e8);
   return plan;
@@ -236,6 +236,7 @@ void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) 
   Entry& entry = *found->second;
   entry.load.reset();
   if (!failed) {
+    last_read_ = Now();
     if (!entry.memory) SetMemory(entry, load->block());
     return;
   }

@@ -136,6 +136,7 @@ class KvCacheImpl final : public KvCache {
   std::unique_ptr<EvictionPolicy> memory_policy_, disk_policy_;
   WriteBudget budget_;
   ComputeRates rates_;
+  double last_read_ = 0;  // when the disk's rate was last measured
   mutable CacheStats stats_;
   std::deque<uint64_t> queue_;   // entries to be written
   int64_t writes_in_flight_ = 0;

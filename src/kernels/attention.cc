@@ -17,8 +17,15 @@ using attention::Shape;
 // Tiles that one work item carries through the context together: they share each block's preparation, and their
 // outputs (v_dim x 16 floats each) stay in L2.
 constexpr int64_t kTilesPerItem = 16;
-// A context is split over threads only in pieces worth a thread's while.
-constexpr int64_t kMinSplitRows = 256;
+// A context is computed in segments whose ends depend on positions alone, each with a softmax of its own, and merged in
+// order: so a row's result has the same bits whether its segments were one thread's or many threads' work, and whatever
+// else is in the batch. Short ones first, so that a short context has work for several threads too.
+constexpr int64_t kShortSegment = 256, kLongSegment = 1024, kLongFrom = 2048;
+
+int64_t SegmentEnd(int64_t row) {
+  const int64_t length = row < kLongFrom ? kShortSegment : kLongSegment;
+  return (row / length + 1) * length;
+}
 
 // A run of tiles of one key head of one job, over a range of rows.
 struct Item {
@@ -66,7 +73,7 @@ ScratchLayout Layout(const Core& core, const Shape& shape) {
   ScratchLayout layout;
   layout.queries = 0;
   layout.states = Round64(kTilesPerItem * core.query_bytes(shape));
-  layout.block = layout.states + kTilesPerItem * StateBytes(shape.v_dim);
+  layout.block = layout.states + 2 * kTilesPerItem * StateBytes(shape.v_dim);  // of the whole, of the segment at hand
   layout.scores = layout.block + Round64(core.block_bytes(shape));
   layout.total = layout.scores + kBlockRows * kLanes * 4;
   return layout;
@@ -84,6 +91,16 @@ void WriteOutput(const Item& item, int64_t tile, const TileState& state) {
   }
 }
 
+void Merge(const Core& core, int64_t v_dim, const TileState& total, const TileState& later) {
+  core.merge(v_dim, total.out, total.max, total.sum, later.out, later.max, later.sum);
+}
+
+void Clear(const TileState& state, int64_t v_dim) {
+  std::memset(state.out, 0, v_dim * kLanes * 4);
+  std::fill_n(state.max, kLanes, -1e30f);
+  std::fill_n(state.sum, kLanes, 0.0f);
+}
+
 void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
   const AttentionJob& job = *item.job;
   const Core& core = ChooseCore(job);
@@ -93,69 +110,67 @@ void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
   const int64_t tiles = (item.lanes + kLanes - 1) / kLanes;
   const int64_t query_bytes = core.query_bytes(shape);
   float* scores = reinterpret_cast<float*>(scratch + layout.scores);
-  TileState states[kTilesPerItem];
+  TileState totals[kTilesPerItem], segments[kTilesPerItem];
   for (int64_t tile = 0; tile < tiles; ++tile) {
     std::byte* memory = item.partial >= 0 ? partials + (item.partial + tile) * StateBytes(job.v_dim)
                                           : scratch + layout.states + tile * StateBytes(job.v_dim);
-    states[tile] = StateAt(memory, job.v_dim);
-    std::memset(states[tile].out, 0, job.v_dim * kLanes * 4);
+    totals[tile] = StateAt(memory, job.v_dim);
+    segments[tile] = StateAt(scratch + layout.states + (kTilesPerItem + tile) * StateBytes(job.v_dim), job.v_dim);
+    Clear(totals[tile], job.v_dim);
     const float* rows[kLanes];
     for (int lane = 0; lane < kLanes; ++lane) {
       const int64_t flat = item.first_lane + tile * kLanes + lane;
       const bool used = tile * kLanes + lane < item.lanes;
       rows[lane] = used ? job.q + (flat / group * job.heads + item.kv_head * group + flat % group) * job.k_dim : nullptr;
-      states[tile].max[lane] = -1e30f;
-      states[tile].sum[lane] = 0;
-      states[tile].limit[lane] = used ? static_cast<int32_t>(job.first_position + flat / group) : -1;
+      totals[tile].limit[lane] = used ? static_cast<int32_t>(job.first_position + flat / group) : -1;
     }
     core.pack_queries(shape, rows, job.scale, scratch + tile * query_bytes);
   }
   float factor[kLanes];
-  for (int64_t row = item.begin_row; row < item.end_row;) {
-    const int64_t in_block = row % job.kv.block_tokens;
-    const int64_t count = std::min(job.kv.block_tokens - in_block, item.end_row - row);
-    const std::byte* data = job.kv.blocks[row / job.kv.block_tokens] + job.kv.offset + in_block * job.kv.row_bytes;
-    std::byte* block = scratch + layout.block;
-    core.prepare_block(shape, data, count, block);
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const TileState& state = states[tile];
-      if (*std::max_element(state.limit, state.limit + kLanes) < row) continue;  // nobody in the tile sees this block
-      core.scores(shape, scratch + tile * query_bytes, data, block, count, scores);
-      const bool rescale = core.softmax(scores, count, row, state.limit, state.max, state.sum, factor);
-      core.values(shape, scores, data, block, count, factor, rescale, state.out);
+  for (int64_t begin = item.begin_row; begin < item.end_row;) {
+    const int64_t end = std::min(SegmentEnd(begin), item.end_row);
+    const TileState* states = begin == item.begin_row ? totals : segments;
+    if (states == segments)
+      for (int64_t tile = 0; tile < tiles; ++tile) Clear(segments[tile], job.v_dim);
+    for (int64_t row = begin; row < end;) {
+      const int64_t in_block = row % job.kv.block_tokens;
+      const int64_t count = std::min(job.kv.block_tokens - in_block, end - row);
+      const std::byte* data = job.kv.blocks[row / job.kv.block_tokens] + job.kv.offset + in_block * job.kv.row_bytes;
+      std::byte* block = scratch + layout.block;
+      core.prepare_block(shape, data, count, block);
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const TileState& state = states[tile];
+        const int32_t* limit = totals[tile].limit;
+        if (*std::max_element(limit, limit + kLanes) < row) continue;  // nobody in the tile sees this block
+        core.scores(shape, scratch + tile * query_bytes, data, block, count, scores);
+        const bool rescale = core.softmax(scores, count, row, limit, state.max, state.sum, factor);
+        core.values(shape, scores, data, block, count, factor, rescale, state.out);
+      }
+      row += count;
     }
-    row += count;
+    if (states == segments)
+      for (int64_t tile = 0; tile < tiles; ++tile) Merge(core, job.v_dim, totals[tile], segments[tile]);
+    begin = end;
   }
   if (item.partial < 0)
-    for (int64_t tile = 0; tile < tiles; ++tile) WriteOutput(item, tile, states[tile]);
+    for (int64_t tile = 0; tile < tiles; ++tile) WriteOutput(item, tile, totals[tile]);
 }
 
-// Sums the partial results of a tile's splits and writes the output.
+// Merges the segments of tiles that were computed apart, and writes the output.
 struct Reduction {
   Item item;       // lanes and job of the tiles
-  int64_t splits;  // partials of split s start at item.partial + s * tiles
+  int64_t splits;  // partials of segment s start at item.partial + s * tiles
 };
 
 void Reduce(const Reduction& reduction, std::byte* partials) {
   const Item& item = reduction.item;
+  const Core& core = ChooseCore(*item.job);
   const int64_t v_dim = item.job->v_dim;
   const int64_t tiles = (item.lanes + kLanes - 1) / kLanes;
   for (int64_t tile = 0; tile < tiles; ++tile) {
-    TileState total = StateAt(partials + (item.partial + tile) * StateBytes(v_dim), v_dim);
-    for (int64_t split = 1; split < reduction.splits; ++split) {
-      const TileState part = StateAt(partials + (item.partial + split * tiles + tile) * StateBytes(v_dim), v_dim);
-      float a[kLanes], b[kLanes];
-      for (int lane = 0; lane < kLanes; ++lane) {
-        const float max = std::max(total.max[lane], part.max[lane]);
-        a[lane] = std::exp(total.max[lane] - max);
-        b[lane] = std::exp(part.max[lane] - max);
-        total.max[lane] = max;
-        total.sum[lane] = total.sum[lane] * a[lane] + part.sum[lane] * b[lane];
-      }
-      for (int64_t i = 0; i < v_dim; ++i)
-        for (int lane = 0; lane < kLanes; ++lane)
-          total.out[i * kLanes + lane] = total.out[i * kLanes + lane] * a[lane] + part.out[i * kLanes + lane] * b[lane];
-    }
+    const TileState total = StateAt(partials + (item.partial + tile) * StateBytes(v_dim), v_dim);
+    for (int64_t split = 1; split < reduction.splits; ++split)
+      Merge(core, v_dim, total, StateAt(partials + (item.partial + split * tiles + tile) * StateBytes(v_dim), v_dim));
     WriteOutput(item, tile, total);
   }
 }
@@ -177,24 +192,22 @@ Status Attention(std::span<const AttentionJob> jobs, AttentionWorkspace& workspa
     const int64_t all_tiles = (lanes + kLanes - 1) / kLanes;
     const int64_t tiles = std::clamp<int64_t>(all_tiles / wanted, 1, kTilesPerItem);
     const int64_t item_count = (all_tiles + tiles - 1) / tiles * job.kv_heads;
-    const int64_t rows = job.first_position + job.tokens;
-    int64_t splits = 1;
-    if (item_count < pool.size()) splits = std::clamp<int64_t>(rows / kMinSplitRows, 1, pool.size());
+    const bool split = item_count < pool.size();  // too few items to go round
     for (int64_t head = 0; head < job.kv_heads; ++head) {
       for (int64_t lane = 0; lane < lanes; lane += tiles * kLanes) {
         Item item{&job, head, lane, std::min(tiles * kLanes, lanes - lane), 0, 0, -1};
         item.end_row = job.first_position + (item.first_lane + item.lanes - 1) / group + 1;
-        if (splits == 1) {
+        if (!split || item.end_row <= SegmentEnd(0)) {
           items.push_back(item);
           continue;
         }
         const int64_t item_tiles = (item.lanes + kLanes - 1) / kLanes;
         const int64_t end_row = item.end_row;
         item.partial = partial_count;
-        reductions.push_back({item, splits});
-        for (int64_t split = 0; split < splits; ++split) {
-          item.begin_row = end_row * split / splits / kBlockRows * kBlockRows;
-          item.end_row = split + 1 == splits ? end_row : end_row * (split + 1) / splits / kBlockRows * kBlockRows;
+        Reduction& reduction = reductions.emplace_back(Reduction{item, 0});
+        for (item.end_row = 0; item.end_row < end_row; ++reduction.splits) {
+          item.begin_row = item.end_row;
+          item.end_row = std::min(SegmentEnd(item.begin_row), end_row);
           item.partial = partial_count;
           partial_count += item_tiles;
           items.push_back(item);

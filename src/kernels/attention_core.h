@@ -39,6 +39,9 @@ struct Core {
   /// out[v_dim][16] = out * factor (when scale_out) + V^T P
   void (*values)(const Shape&, float* probabilities, const std::byte* data, const std::byte* block, int64_t count,
                  const float* factor, bool scale_out, float* out);
+  /// Takes in a later segment's result: out[v_dim][16], max[16] and sum[16] become those of both.
+  void (*merge)(int64_t v_dim, float* out, float* max, float* sum, const float* later_out, const float* later_max,
+                const float* later_sum);
 };
 
 /// The portable core (Highway), and the AVX-512 BF16 one or nullptr where the machine lacks it.

@@ -120,6 +120,25 @@ void Values(const Shape& shape, float* probabilities, const std::byte* data, con
     Accumulate<1>(probabilities, count, values + i, 1, stride, out + i * kLanes, scale, out + i * kLanes);
 }
 
+void Merge(int64_t v_dim, float* HWY_RESTRICT out, float* HWY_RESTRICT max, float* HWY_RESTRICT sum,
+           const float* HWY_RESTRICT later_out, const float* later_max, const float* later_sum) {
+  const D d;
+  const V low = hn::Set(d, -100.0f);
+  for (int v = 0; v < kV; ++v) {
+    const V old_max = hn::LoadU(d, max + v * kN), other_max = hn::LoadU(d, later_max + v * kN);
+    const V new_max = hn::Max(old_max, other_max);
+    const V a = hn::Exp(d, hn::Max(hn::Sub(old_max, new_max), low));
+    // A lane that sees none of the segment has sum and output zero there.
+    const V b = hn::Exp(d, hn::Max(hn::Sub(other_max, new_max), low));
+    hn::StoreU(new_max, d, max + v * kN);
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, sum + v * kN), a, hn::Mul(hn::LoadU(d, later_sum + v * kN), b)), d, sum + v * kN);
+    for (int64_t i = 0; i < v_dim; ++i) {
+      float* at = out + i * kLanes + v * kN;
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, at), a, hn::Mul(hn::LoadU(d, later_out + i * kLanes + v * kN), b)), d, at);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace fathom::attention::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -131,6 +150,7 @@ namespace {
 HWY_EXPORT(Scores);
 HWY_EXPORT(Softmax);
 HWY_EXPORT(Values);
+HWY_EXPORT(Merge);
 
 int64_t QueryBytes(const Shape& shape) { return shape.k_dim * kLanes * 4; }
 
@@ -179,6 +199,10 @@ const Core& PortableCore() {
       .values = [](const Shape& shape, float* p, const std::byte* data, const std::byte* block, int64_t count,
                    const float* factor, bool scale_out, float* out) {
         HWY_DYNAMIC_DISPATCH(Values)(shape, p, data, block, count, factor, scale_out, out);
+      },
+      .merge = [](int64_t v_dim, float* out, float* max, float* sum, const float* later_out, const float* later_max,
+                  const float* later_sum) {
+        HWY_DYNAMIC_DISPATCH(Merge)(v_dim, out, max, sum, later_out, later_max, later_sum);
       },
   };
   return core;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <random>
 
 #include "kernels/attention_ref.h"
@@ -75,6 +76,44 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{DType::kF16, 3, 64, 8, 2, 16, 24, false}, Case{DType::kBF16, 1, 0, 4, 1, 80, 64, true},
                     Case{DType::kBF16, 40, 200, 16, 1, 96, 72, true}, Case{DType::kBF16, 1, 700, 16, 1, 576, 512, true},
                     Case{DType::kBF16, 3, 1023, 9, 3, 64, 64, false}, Case{DType::kBF16, 2, 64, 6, 2, 34, 20, false}));
+
+// A row's result must not depend on what else is in the batch, on how a prompt was cut into pieces, or on the threads:
+// answers are the same alone and in company.
+TEST(Attention, ARowHasTheSameBitsInAnyCompany) {
+  for (const Case& c : {Case{DType::kBF16, 40, 3100, 16, 1, 96, 72, true}, Case{DType::kF32, 30, 500, 9, 3, 32, 32, false},
+                        Case{DType::kF16, 300, 0, 4, 2, 40, 24, false}, Case{DType::kBF16, 600, 0, 4, 1, 80, 64, true}}) {
+    Fixture whole(c);
+    {
+      ThreadPool pool(1);
+      AttentionWorkspace workspace;
+      ASSERT_TRUE(Attention({&whole.job, 1}, workspace, pool));
+    }
+    const std::vector<float> expected = whole.out;
+    for (const int threads : {1, 2, 5}) {
+      ThreadPool pool(threads);
+      AttentionWorkspace workspace;
+      for (const int64_t piece : {int64_t{1}, int64_t{3}, int64_t{17}}) {
+        std::fill(whole.out.begin(), whole.out.end(), NAN);
+        std::vector<AttentionJob> jobs;
+        for (int64_t token = 0; token < c.tokens; token += piece) {
+          AttentionJob job = whole.job;
+          job.tokens = std::min(piece, c.tokens - token);
+          job.first_position = c.first + token;
+          job.q += token * c.heads * c.k_dim;
+          job.out += token * c.heads * c.v_dim;
+          jobs.push_back(job);
+          if (piece == 3) {  // each alone
+            ASSERT_TRUE(Attention(jobs, workspace, pool));
+            jobs.clear();
+          }
+        }
+        ASSERT_TRUE(Attention(jobs, workspace, pool));
+        EXPECT_EQ(std::memcmp(whole.out.data(), expected.data(), expected.size() * sizeof(float)), 0)
+            << threads << " threads, pieces of " << piece << ", first " << c.first;
+      }
+    }
+  }
+}
 
 TEST(Attention, SeveralSequencesAtOnce) {
   Fixture a({DType::kF32, 5, 300, 8, 1, 80, 64, true}), b({DType::kF32, 1, 900, 8, 1, 80, 64, true});

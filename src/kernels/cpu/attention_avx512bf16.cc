@@ -132,6 +132,7 @@ const Core* Bf16Core() {
       .scores = Scores,
       .softmax = PortableCore().softmax,
       .values = Values,
+      .merge = PortableCore().merge,
   };
   return supported ? &core : nullptr;
 }
