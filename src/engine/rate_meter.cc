@@ -49,10 +49,14 @@ void RateMeter::Add(const StepSample& sample) {
   if (!(sample.seconds > 0)) return;
   if (sample.decode_rows == 0 && sample.prefill_rows >= kEnoughRows) Fit(sample);
   if (sample.decode_rows > 0 && sample.prefill_rows == 0) {
-    double& mean = decode_[Bucket(sample.decode_rows)];
-    mean = Blend(mean, sample.seconds);
+    const size_t bucket = Bucket(sample.decode_rows);
+    decode_[bucket] = Blend(decode_[bucket], sample.seconds);
+    decode_samples_[bucket] = std::min(decode_samples_[bucket] + 1, kSeldom);
+    mixed_since_[bucket] = 0;
   }
   if (sample.decode_rows > 0 && sample.prefill_rows > 0) {
+    int32_t& since = mixed_since_[Bucket(sample.decode_rows)];
+    since = std::min(since + 1, kSeldom);
     const double alone = decode_seconds(sample.decode_rows);
     if (alone > 0) {
       const double added = (sample.seconds - alone) / static_cast<double>(sample.prefill_rows);
@@ -69,6 +73,11 @@ void RateMeter::Add(const StepSample& sample) {
     decode_rows_ = kKeep * decode_rows_ + static_cast<double>(sample.decode_rows);
     decode_seconds_ = kKeep * decode_seconds_ + sample.seconds;
   }
+}
+
+bool RateMeter::WantsDecodeStep(int64_t rows) const {
+  const size_t bucket = Bucket(rows);
+  return rows > 0 && mixed_since_[bucket] >= std::min(kSeldom, 8 * decode_samples_[bucket]);
 }
 
 double RateMeter::decode_seconds(int64_t rows) const {

@@ -26,6 +26,9 @@ class RateMeter {
   ComputeRates prefill() const { return xx_ > 0 ? prefill_ : ComputeRates{added_row_, 0}; }
   /// Of a step with so many answers and nothing else; 0: not known.
   double decode_seconds(int64_t rows) const;
+  /// Whether a step of so many answers and nothing else should be had: none was measured yet, or not for long. Often at
+  /// first (the first steps of a program are slow), then every kSeldom steps that prompts took part in.
+  bool WantsDecodeStep(int64_t rows) const;
   /// That one row of a prompt adds to a step of answers; before that was seen, its share of a step of prompts; 0: not known.
   double prefill_row_seconds() const { return added_row_ > 0 ? added_row_ : prefill_.seconds_per_token; }
   /// Tokens a second of late: of steps that had rows of prompts, of steps that had answers.
@@ -38,7 +41,9 @@ class RateMeter {
   ComputeRates prefill_;
   // Decaying sums of the normal equations; x = rows, z = positions, y = seconds.
   double xx_ = 0, xz_ = 0, zz_ = 0, xy_ = 0, zy_ = 0;
+  static constexpr int32_t kSeldom = 256;
   std::array<double, 16> decode_{};  // seconds, by the number of bits of the row count
+  std::array<int32_t, 16> decode_samples_{}, mixed_since_{};
   double added_row_ = 0;
   double prefill_rows_ = 0, prefill_seconds_ = 0, decode_rows_ = 0, decode_seconds_ = 0;
 };

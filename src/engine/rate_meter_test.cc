@@ -75,6 +75,22 @@ TEST(RateMeter, DecodeStepsByTheirSize) {
   EXPECT_LT(meter.decode_seconds(1), 0.016);
 }
 
+TEST(RateMeter, AsksForStepsOfAnswersAlone) {
+  RateMeter meter;
+  EXPECT_FALSE(meter.WantsDecodeStep(0));
+  EXPECT_TRUE(meter.WantsDecodeStep(4));
+  meter.Add({4, 0, 0, 0.02});
+  EXPECT_FALSE(meter.WantsDecodeStep(4));
+  EXPECT_TRUE(meter.WantsDecodeStep(1));  // another size
+  for (int i = 0; i < 8; ++i) meter.Add({4, 16, 800, 0.04});
+  EXPECT_TRUE(meter.WantsDecodeStep(4));
+  for (int i = 0; i < 100; ++i) meter.Add({4, 0, 0, 0.02});
+  for (int i = 0; i < 255; ++i) meter.Add({4, 16, 800, 0.04});
+  EXPECT_FALSE(meter.WantsDecodeStep(4));
+  meter.Add({4, 16, 800, 0.04});
+  EXPECT_TRUE(meter.WantsDecodeStep(4));
+}
+
 TEST(RateMeter, WhatAPromptAddsToAStepOfAnswers) {
   RateMeter meter;
   for (int i = 0; i < 30; ++i) meter.Add({4, 0, 0, 0.020});

@@ -108,6 +108,7 @@ uint64_t Scheduler::Last(std::span<const SchedulerSequence> sequences) {
 int64_t Scheduler::PrefillBudget(const SchedulerState& state, int64_t answers) {
   const int64_t room = std::max<int64_t>(1, state.step_tokens - answers);
   if (answers == 0) return room;
+  if (state.answers_alone) return 0;
   const int64_t least = std::min(room, kLeastPrefill);
   if (state.decode_seconds <= 0 || state.prefill_row_seconds <= 0) {
     return std::clamp<int64_t>(state.step_tokens / 8, least, room);

@@ -55,6 +55,7 @@ struct SchedulerState {
   int32_t max_sequences = 1;
   int64_t step_tokens = 16;
   int64_t free_blocks = -1;        // that may be taken without parking anybody; -1: no limit
+  bool answers_alone = false;      // this step is to be one of answers only, if there are any: it will be measured
   double decode_seconds = 0;       // of a step with this many answers and nothing else; 0: not known
   double prefill_row_seconds = 0;  // that a row of a prompt adds to such a step; 0: not known
 };

@@ -37,7 +37,12 @@ struct Machine {
   double decode_seconds = 0, prefill_row_seconds = 0;
 };
 SchedulerState State(const std::vector<SchedulerSequence>& sequences, const Machine& m) {
-  return {sequences, m.max_sequences, m.step_tokens, m.free_blocks, m.decode_seconds, m.prefill_row_seconds};
+  return {.sequences = sequences,
+          .max_sequences = m.max_sequences,
+          .step_tokens = m.step_tokens,
+          .free_blocks = m.free_blocks,
+          .decode_seconds = m.decode_seconds,
+          .prefill_row_seconds = m.prefill_row_seconds};
 }
 StepPlan Plan(const std::vector<SchedulerSequence>& sequences, const Machine& machine = {}) {
   return Scheduler().PlanStep(State(sequences, machine));
@@ -153,6 +158,16 @@ TEST(SchedulerStep, TenantsGetEqualSharesOverTime) {
       rows[sequences[grant.id - 1].tenant] += grant.rows;
   }
   for (const int32_t tenant : {0, 1, 2}) EXPECT_NEAR(static_cast<double>(rows[tenant]), 10000, 300) << tenant;
+}
+
+TEST(SchedulerStep, AStepOfAnswersAloneIsMeasured) {
+  std::vector<SchedulerSequence> sequences = {Prompt(1, 0, 100), Answer(2, 50)};
+  SchedulerState state = State(sequences, {});
+  state.answers_alone = true;
+  EXPECT_EQ(Scheduler().PlanStep(state).rows, (std::vector<RowGrant>{{2, 1}}));
+  sequences.pop_back();  // nobody answers: there is nothing to measure
+  state.sequences = sequences;
+  EXPECT_EQ(Scheduler().PlanStep(state).rows, (std::vector<RowGrant>{{1, 100}}));
 }
 
 TEST(SchedulerStep, TheSlowestStepStaysBelowTwiceTheIdleOne) {

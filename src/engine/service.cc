@@ -213,6 +213,7 @@ SchedulerState ServiceImpl::State(int64_t answers) {
           .max_sequences = options_.max_sequences,
           .step_tokens = options_.step_tokens,
           .free_blocks = FreeBlocks(),
+          .answers_alone = rates_.WantsDecodeStep(answers),
           .decode_seconds = rates_.decode_seconds(answers),
           .prefill_row_seconds = rates_.prefill_row_seconds()};
 }
