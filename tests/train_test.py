@@ -4,6 +4,7 @@
 Usage: train_test.py FATHOM FATHOM_TRAIN SOURCE_DIR [unittest arguments]. Trains tiny models for seconds.
 """
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -146,6 +147,10 @@ class TrainTest(unittest.TestCase):
         self.assertAlmostEqual(losses[0], 8.32, delta=0.3)  # ln 4096: it knows nothing yet
         self.assertLess(losses[6], losses[0] - 0.5)
         self.assertEqual(self.checkpoints("whole"), ["step-00000006"])
+        with open(self.path("whole", "metrics.jsonl"), encoding="utf-8") as lines:
+            noted = {e["step"]: e["loss"] for e in map(json.loads, lines) if e.get("event") == "validation"}
+        self.assertEqual(sorted(noted), sorted(losses))
+        self.assertAlmostEqual(noted[6], losses[6], delta=1e-4)
         for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
             self.assertTrue(os.path.exists(self.path("whole", "model", name)), name)
 

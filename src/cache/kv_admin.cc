@@ -127,9 +127,10 @@ Result<int64_t> KvCacheImpl::Erase(std::unique_lock<std::mutex>& lock, std::span
   }
   if (!disk_) return count;
   if (pins) FATHOM_CHECK_OK(SavePins(lock));
-  // Writes of what was just dropped must have ended and been undone before this may be called durable.
+  // Writes of what was just dropped must have ended, and what others erase must be free, before this may be called
+  // durable: wiping also overwrites what earlier erasures have left.
   keeper_wakes_.notify_all();
-  writes_done_.wait(lock, [&] { return writes_in_flight_ == 0; });
+  writes_done_.wait(lock, [&] { return writes_in_flight_ == 0 && erases_under_way_ == 0; });
   erased.insert(erased.end(), orphans_.begin(), orphans_.end());
   orphans_.clear();
   lock.unlock();

@@ -140,6 +140,7 @@ class KvCacheImpl final : public KvCache {
   mutable CacheStats stats_;
   std::deque<uint64_t> queue_;   // entries to be written
   int64_t writes_in_flight_ = 0;
+  int erases_under_way_ = 0;         // of the keeper's and the collector's
   bool disk_full_ = false;           // the device said so
   bool writes_stuck_ = false;        // none has ended for long
   std::vector<TierHandle> orphans_;  // slots that belong to no entry any more: the keeper erases them

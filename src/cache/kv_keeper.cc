@@ -136,11 +136,9 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
         if (handle) orphans_.push_back(*handle);  // forgotten while it was written
       } else {
         found->second->writing = false;
-        if (handle && found->second->disk == kNoHandle) {
-          SetDisk(*found->second, *handle);
-        } else if (handle) {
-          orphans_.push_back(*handle);
-        }
+        // One that stood there already was replaced (the same key): its handle is not valid any more.
+        if (handle && found->second->disk != kNoHandle) DropDisk(*found->second);
+        if (handle) SetDisk(*found->second, *handle);
       }
       if (!handle) {
         budget_.Refund(disk_->stored_block_bytes());
@@ -189,9 +187,12 @@ bool KvCacheImpl::MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& ten
 
 void KvCacheImpl::EraseOnDisk(std::unique_lock<std::mutex>& lock, std::vector<TierHandle> handles, bool wipe) {
   if (handles.empty()) return;
+  ++erases_under_way_;
   lock.unlock();
   const Status status = disk_->Erase(handles, wipe);
   lock.lock();
+  --erases_under_way_;
+  writes_done_.notify_all();
   if (!status) spdlog::warn("KV cache: {}", status.error().message);
 }
 

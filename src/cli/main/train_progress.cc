@@ -97,6 +97,10 @@ void TrainProgress::Step(const train::StepInfo& info) {
 void TrainProgress::Validation(const train::ValidationInfo& info) {
   Say(fmt::format("step {}: validation loss {:.4f}{}", info.step, info.loss,
                   info.bits_per_byte > 0 ? fmt::format(", {:.3f} bits per byte", info.bits_per_byte) : ""));
+  if (!metrics_) return;
+  nlohmann::json fields = {{"loss", info.loss}, {"tokens", info.tokens}};
+  if (info.bits_per_byte > 0) fields["bits_per_byte"] = info.bits_per_byte;
+  Keep(metrics_->Event("validation", info.step, std::move(fields)));
 }
 
 void TrainProgress::Checkpoint(const std::string& path, int64_t step) {
