@@ -93,10 +93,17 @@ class Usage(E2ETest):
         self.assertIn("bandwidth", self.fathom("doctor").stdout)
 
 
+class Embedded(E2ETest):
+    def test_a_fresh_clone_answers_without_a_download(self):
+        done = self.fathom("run", "--temp", "0", "What is 347 + 586?")
+        self.assertEqual(done.stdout, "933\n")
+        self.assertIn("7+6=13", done.stderr)  # its working, apart from the answer
+
+
 class BadFiles(E2ETest):
     def test_missing(self):
         self.refused("run", "-m", "/nonexistent.gguf", "hi", says="/nonexistent.gguf")
-        self.refused("run", "hi", says="no model")
+        self.refused("run", "-m", "no-such-model", "hi", says="no-such-model")
         self.refused("run", "-m", GGUF, "-f", "/nonexistent.txt", "hi", says="/nonexistent.txt")
         self.refused("inspect", self.folder, says=self.folder)
 

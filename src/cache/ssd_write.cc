@@ -283,12 +283,12 @@ void SsdTierImpl::FinishWrite(const std::shared_ptr<WriteOp>& op, Status status)
       // One that found no room was not accepted, and its caller knows.
       if (flush_error_ && (op->has_slot || status.error().code != ErrorCode::kResource)) flush_error_ = status;
     }
+    queued_bytes_ -= op->queued_bytes;  // before the caller knows, who may put the next one at once
   }
   op->done(std::move(answer));
   op->done = nullptr;
   op->block.reset();
   const Lock lock(mutex_);
-  queued_bytes_ -= op->queued_bytes;
   outstanding_.erase(op->ticket);
   --writing_;
   writer_wake_.notify_one();
