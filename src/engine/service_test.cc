@@ -438,7 +438,7 @@ TEST_F(ServiceTest, OthersGoOnWhileRowsArrive) {
   ASSERT_TRUE(Answer(Ask(Ids(200, 3), 4)));
   cache_->faults.load_seconds = 0.2;
   auto late = Submit(Ask(Ids(200, 3), 4));
-  auto quick = Submit(Ask(Ids(20, 5), 100));
+  auto quick = Submit(Ask(Ids(20, 5), 8));
   ASSERT_TRUE(quick->Wait());
   EXPECT_EQ(late->done, 0);
   EXPECT_EQ(late->Wait()->generation.tokens, Alone(Ask(Ids(200, 3), 4)).tokens);
