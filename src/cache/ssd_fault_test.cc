@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "cache/rate_meter.h"
+#include "cache/byte_rate_meter.h"
 #include "cache/ssd_tier_for_test.h"
 #include "io/fault_env.h"
 
@@ -282,8 +282,8 @@ TEST_P(SsdFaultTest, ASlowDeviceIsMeasured) {
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(tier_.Get(*handle, 1).value());
   EXPECT_GT(tier_->stats().read_bytes_per_second, 0);
   // The first read of a block takes 20 ms at least, so the rate tends to what that makes.
-  RateMeter meter;
-  const auto start = RateMeter::Clock::time_point();
+  ByteRateMeter meter;
+  const auto start = ByteRateMeter::Clock::time_point();
   meter.Begin(start);
   meter.End(100 << 20, start + std::chrono::milliseconds(100));
   EXPECT_NEAR(meter.bytes_per_second(), 1000.0 * (1 << 20), 1);

@@ -23,7 +23,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cache/rate_meter.h"
+#include "cache/byte_rate_meter.h"
 #include "cache/segment_folder.h"
 #include "cache/segment_format.h"
 #include "cache/ssd_tier.h"
@@ -147,7 +147,7 @@ class SsdTierImpl : public SsdTier {
   Error no_room_;
   Status flush_error_;
   TierStats stats_;
-  RateMeter read_rate_, write_rate_;
+  ByteRateMeter read_rate_, write_rate_;
 
   std::mutex maintenance_mutex_;  // one Maintain or Wipe at a time; taken before mutex_
   std::thread writer_, answerer_;

@@ -82,7 +82,7 @@ TEST_F(DownloadTest, ThereAlreadyAsksNobody) {
 
 TEST_F(DownloadTest, CutConnectionsAreResumed) {
   HttpServerForTest server([&](const HttpRequest& r, int number) {
-    HttpResponse response = HttpServerForTest::Serve(r, content_, "\"v1\"");
+    CannedResponse response = HttpServerForTest::Serve(r, content_, "\"v1\"");
     if (number < 3) response.cut_after = 50000;
     return response;
   });
@@ -104,7 +104,7 @@ TEST_F(DownloadTest, CutConnectionsAreResumed) {
 TEST_F(DownloadTest, GoesOnAfterAnEarlierRun) {
   std::atomic<bool> stop{true};
   HttpServerForTest server([&](const HttpRequest& r, int) {
-    HttpResponse response = HttpServerForTest::Serve(r, content_, "\"v1\"");
+    CannedResponse response = HttpServerForTest::Serve(r, content_, "\"v1\"");
     if (stop) response.cut_after = 120000;
     return response;
   });
@@ -124,7 +124,7 @@ TEST_F(DownloadTest, GoesOnAfterAnEarlierRun) {
 
 TEST_F(DownloadTest, ServerWithoutRangesStartsOver) {
   HttpServerForTest server([&](const HttpRequest&, int number) {
-    HttpResponse response;
+    CannedResponse response;
     response.body = content_;
     if (number == 0) response.cut_after = 99999;
     return response;
@@ -137,7 +137,7 @@ TEST_F(DownloadTest, ServerWithoutRangesStartsOver) {
 TEST_F(DownloadTest, ChangedFileStartsOver) {
   const std::string old(300000, 'x');
   HttpServerForTest server([&](const HttpRequest& r, int number) {
-    HttpResponse response = number == 0 ? HttpServerForTest::Serve(r, old, "\"v1\"")
+    CannedResponse response = number == 0 ? HttpServerForTest::Serve(r, old, "\"v1\"")
                                         : HttpServerForTest::Serve(r, content_, "\"v2\"");
     if (number == 0) response.cut_after = 150000;
     return response;
@@ -201,7 +201,7 @@ TEST_F(DownloadTest, WrongLengthIsRefused) {
 
 TEST_F(DownloadTest, DeclaredLengthThatNeverComesGivesUp) {
   HttpServerForTest server([&](const HttpRequest&, int) {
-    HttpResponse response;
+    CannedResponse response;
     response.declared_length = 400000;  // and then only 300000, each time from the start
     response.body = content_;
     return response;
@@ -219,7 +219,7 @@ TEST_F(DownloadTest, DeclaredLengthThatNeverComesGivesUp) {
 
 TEST_F(DownloadTest, NotFoundIsFinal) {
   HttpServerForTest server(
-      [&](const HttpRequest&, int) { return HttpResponse{.status = 404, .headers = {}, .body = "no"}; });
+      [&](const HttpRequest&, int) { return CannedResponse{.status = 404, .headers = {}, .body = "no"}; });
   const auto result = Download(Request(server), {});
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::kNotFound);
@@ -229,7 +229,7 @@ TEST_F(DownloadTest, NotFoundIsFinal) {
 
 TEST_F(DownloadTest, RefusedSaysHowToLogIn) {
   HttpServerForTest server(
-      [&](const HttpRequest&, int) { return HttpResponse{.status = 401, .headers = {}, .body = ""}; });
+      [&](const HttpRequest&, int) { return CannedResponse{.status = 401, .headers = {}, .body = ""}; });
   const auto result = Download(Request(server), {});
   ASSERT_FALSE(result);
   EXPECT_THAT(result.error().message, HasSubstr("HF_TOKEN"));
@@ -237,15 +237,15 @@ TEST_F(DownloadTest, RefusedSaysHowToLogIn) {
 
 TEST_F(DownloadTest, ServerErrorsAreRetriedThenGivenUp) {
   HttpServerForTest server([&](const HttpRequest& r, int number) {
-    if (number == 0) return HttpResponse{.status = 500, .headers = {}, .body = "oops"};
-    if (number == 1) return HttpResponse{.status = 503, .headers = {}, .body = ""};
+    if (number == 0) return CannedResponse{.status = 500, .headers = {}, .body = "oops"};
+    if (number == 1) return CannedResponse{.status = 503, .headers = {}, .body = ""};
     return HttpServerForTest::Serve(r, content_, "\"v1\"");
   });
   ASSERT_TRUE(Download(Request(server), {}));
   EXPECT_EQ(Got(), content_);
 
   HttpServerForTest broken(
-      [&](const HttpRequest&, int) { return HttpResponse{.status = 500, .headers = {}, .body = "x"}; });
+      [&](const HttpRequest&, int) { return CannedResponse{.status = 500, .headers = {}, .body = "x"}; });
   DownloadRequest request = Request(broken);
   request.destination = folder_ / "other.gguf";
   request.retries = 3;
@@ -259,7 +259,7 @@ TEST_F(DownloadTest, ServerErrorsAreRetriedThenGivenUp) {
 TEST_F(DownloadTest, NobodyListening) {
   DownloadRequest request;
   {
-    HttpServerForTest server([&](const HttpRequest&, int) { return HttpResponse{}; });
+    HttpServerForTest server([&](const HttpRequest&, int) { return CannedResponse{}; });
     request = Request(server);
   }
   request.retries = 1;
@@ -271,7 +271,7 @@ TEST_F(DownloadTest, NobodyListening) {
 TEST_F(DownloadTest, RedirectIsFollowedAndItsHashUsed) {
   HttpServerForTest server([&](const HttpRequest& r, int) {
     if (r.path == "/file") {
-      return HttpResponse{.status = 302,
+      return CannedResponse{.status = 302,
                           .headers = {"Location: /elsewhere", "X-Linked-Etag: \"" + HashOf(content_) + "\""},
                           .body = ""};
     }
@@ -285,7 +285,7 @@ TEST_F(DownloadTest, RedirectIsFollowedAndItsHashUsed) {
 
   HttpServerForTest lying([&](const HttpRequest& r, int) {
     if (r.path == "/file") {
-      return HttpResponse{.status = 302,
+      return CannedResponse{.status = 302,
                           .headers = {"Location: /elsewhere", "X-Linked-Etag: \"" + std::string(64, 'a') + "\""},
                           .body = ""};
     }
@@ -316,7 +316,7 @@ TEST_F(DownloadTest, TokenIsSent) {
 
 TEST_F(DownloadTest, TooLargeForTheDisk) {
   HttpServerForTest server([&](const HttpRequest&, int) {
-    HttpResponse response;
+    CannedResponse response;
     response.body = "start";
     response.declared_length = (1LL << 60);
     return response;
@@ -349,8 +349,8 @@ TEST_F(DownloadTest, TwoAtOnceShareOneDownload) {
 
 TEST_F(DownloadTest, FetchTextIsBounded) {
   HttpServerForTest server([&](const HttpRequest& r, int number) {
-    if (r.path == "/flaky" && number == 0) return HttpResponse{.status = 503, .headers = {}, .body = ""};
-    return HttpResponse{.status = 200, .headers = {}, .body = "hello"};
+    if (r.path == "/flaky" && number == 0) return CannedResponse{.status = 503, .headers = {}, .body = ""};
+    return CannedResponse{.status = 200, .headers = {}, .body = "hello"};
   });
   const auto text = FetchText(server.url("/flaky"), "", 100, 2, std::chrono::milliseconds(1), {});
   ASSERT_TRUE(text) << text.error().message;

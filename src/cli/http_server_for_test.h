@@ -32,7 +32,7 @@ struct HttpRequest {
   bool has(const std::string& name) const { return headers.count(name) > 0; }
 };
 
-struct HttpResponse {
+struct CannedResponse {
   int status = 200;
   std::vector<std::string> headers;
   std::string body;
@@ -42,7 +42,7 @@ struct HttpResponse {
 
 class HttpServerForTest {
  public:
-  using Handler = std::function<HttpResponse(const HttpRequest&, int number)>;  // number counts requests from 0
+  using Handler = std::function<CannedResponse(const HttpRequest&, int number)>;  // number counts requests from 0
 
   explicit HttpServerForTest(Handler handler) : handler_(std::move(handler)) {
     listener_ = socket(AF_INET, SOCK_STREAM, 0);
@@ -70,8 +70,8 @@ class HttpServerForTest {
   }
 
   /// A well-behaved answer for `content`, ranges and If-Range included.
-  static HttpResponse Serve(const HttpRequest& request, const std::string& content, const std::string& etag) {
-    HttpResponse response;
+  static CannedResponse Serve(const HttpRequest& request, const std::string& content, const std::string& etag) {
+    CannedResponse response;
     if (!etag.empty()) response.headers.push_back("ETag: " + etag);
     const auto condition = request.headers.find("if-range");
     const bool same = condition == request.headers.end() || condition->second == etag;
@@ -133,7 +133,7 @@ class HttpServerForTest {
     return request;
   }
 
-  static void Answer(int client, const HttpResponse& response) {
+  static void Answer(int client, const CannedResponse& response) {
     std::string head = fmt::format("HTTP/1.1 {} X\r\nConnection: close\r\n", response.status);
     for (const std::string& header : response.headers) head += header + "\r\n";
     head += fmt::format("Content-Length: {}\r\n\r\n", response.declared_length >= 0

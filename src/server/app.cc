@@ -54,8 +54,8 @@ App::App(Service& service, AppOptions options, ServerMetrics& metrics)
       started_(std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
                    .count()) {}
 
-Admission App::Admit(const HttpHead& head) const {
-  Admission admission;
+Admitted App::Admit(const HttpHead& head) const {
+  Admitted admission;
   const Dialect dialect = DialectOf(head.path);
   const auto refuse = [&](int status, std::string message, std::string code) {
     admission.refusal = ErrorResponse(dialect, ApiError{status, std::move(message), "", std::move(code)});

@@ -1,6 +1,6 @@
 // What the server answers, without sockets: which requests it lets in, and what each route does.
 //
-// Admit() looks at a request's head alone, before its body is read. Handle() gives either the answer, or a Generation
+// Admit() looks at a request's head alone, before its body is read. Handle() gives either the answer, or a GenerationOrder
 // that the connection runs on the service. Thread-safe; Handle() may take long (a long prompt is encoded, a cache is
 // verified) and then belongs on a worker thread, as Route::slow says.
 #pragma once
@@ -31,7 +31,7 @@ struct AppOptions {
   int max_json_depth = 64;
 };
 
-struct Generation {
+struct GenerationOrder {
   std::vector<ServiceRequest> requests;  // one a choice
   std::vector<ServiceResult> ready;      // when not empty: the results, and the model is not asked (max_tokens 0)
   int32_t n = 1;                         // choices of one prompt, which stand side by side
@@ -44,7 +44,7 @@ struct Generation {
 
 struct Answer {
   HttpResponse response;
-  std::unique_ptr<Generation> generation;  // when set, response is not used
+  std::unique_ptr<GenerationOrder> generation;  // when set, response is not used
 };
 
 class App;
@@ -69,7 +69,7 @@ struct Call {
   Caller caller;
 };
 
-struct Admission {
+struct Admitted {
   const Route* route = nullptr;  // nullptr: `refusal` is the answer
   HttpResponse refusal;
   std::string_view name = "-";   // for metrics and log also when refused
@@ -82,7 +82,7 @@ class App {
  public:
   App(Service& service, AppOptions options, ServerMetrics& metrics);
 
-  Admission Admit(const HttpHead& head) const;
+  Admitted Admit(const HttpHead& head) const;
   Answer Handle(const Call& call);
 
   /// From now on /health says "draining" and nothing new is generated.

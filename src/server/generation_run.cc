@@ -7,7 +7,7 @@ double Seconds(GenerationRun::Clock::duration duration) { return std::chrono::du
 
 }  // namespace
 
-GenerationRun::GenerationRun(App& app, std::unique_ptr<Generation> generation, Clock::time_point arrived,
+GenerationRun::GenerationRun(App& app, std::unique_ptr<GenerationOrder> generation, Clock::time_point arrived,
                              std::function<void()> wake)
     : app_(app), generation_(std::move(generation)), arrived_(arrived),
       mailbox_(std::make_shared<Mailbox>(std::move(wake))), choices_(generation_->requests.size()),

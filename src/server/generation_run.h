@@ -23,7 +23,7 @@ class GenerationRun {
   using Clock = std::chrono::steady_clock;
 
   /// arrived: when the request's head was there.
-  GenerationRun(App& app, std::unique_ptr<Generation> generation, Clock::time_point arrived, std::function<void()> wake);
+  GenerationRun(App& app, std::unique_ptr<GenerationOrder> generation, Clock::time_point arrived, std::function<void()> wake);
   ~GenerationRun();  // cancels what is not done
   GenerationRun(const GenerationRun&) = delete;
   GenerationRun& operator=(const GenerationRun&) = delete;
@@ -36,7 +36,7 @@ class GenerationRun {
   /// Set when it ended with an error: of a stream, the writer has said it already.
   const std::optional<ApiError>& error() const { return error_; }
 
-  Generation& generation() { return *generation_; }
+  GenerationOrder& generation() { return *generation_; }
   ReplyWriter& writer() { return *generation_->writer; }
   /// For the access log: counts and times, no words.
   std::string Summary() const;
@@ -57,7 +57,7 @@ class GenerationRun {
   void CancelAll();
 
   App& app_;
-  const std::unique_ptr<Generation> generation_;
+  const std::unique_ptr<GenerationOrder> generation_;
   const Clock::time_point arrived_;
   const std::shared_ptr<Mailbox> mailbox_;
   std::vector<Choice> choices_;

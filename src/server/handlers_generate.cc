@@ -16,11 +16,11 @@ using ParseFn = ApiResult<ApiRequest> (*)(const nlohmann::json& body);
 
 enum class Shape { kChat, kCompletion, kMessages };
 
-ApiResult<std::unique_ptr<Generation>> Prepare(App& app, const Call& call, Shape shape, ParseFn parse) {
+ApiResult<std::unique_ptr<GenerationOrder>> Prepare(App& app, const Call& call, Shape shape, ParseFn parse) {
   FATHOM_TRY(auto place, app.gate().Enter(call.caller.tenant));
   FATHOM_TRY(const auto body, ParseBody(call.body, app.options().max_json_depth));
   FATHOM_TRY(const ApiRequest request, parse(body));
-  auto generation = std::make_unique<Generation>();
+  auto generation = std::make_unique<GenerationOrder>();
   generation->place = std::move(place);
   FATHOM_TRY(generation->requests, BuildServiceRequests(app.engine(), request, call.caller.tenant));
   if (request.max_tokens == 0) {

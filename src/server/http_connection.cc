@@ -79,7 +79,7 @@ class Connection final : public HttpConnection, public std::enable_shared_from_t
  private:
   struct RequestState {
     HttpHead head;
-    Admission admission;
+    Admitted admission;
     Clock::time_point arrived;
     bool keep = false;      // the connection goes on afterwards
     bool http_1_0 = false;
@@ -245,7 +245,7 @@ class Connection final : public HttpConnection, public std::enable_shared_from_t
   };
 
   /// Takes `generation`.
-  asio::awaitable<bool> Generate(RequestState& state, std::unique_ptr<Generation>& generation) {
+  asio::awaitable<bool> Generate(RequestState& state, std::unique_ptr<GenerationOrder>& generation) {
     const bool stream = generation->stream;
     auto wake = [weak = weak_from_this(), executor = stream_.get_executor()] {
       asio::post(executor, [weak] {

@@ -9,7 +9,7 @@
 
 namespace fathom {
 
-class RateMeter {
+class ByteRateMeter {
  public:
   using Clock = std::chrono::steady_clock;
 
