@@ -301,7 +301,7 @@ def overhead(args, results):
 
 
 def throttled(args, results):
-    """The disk held to --throttle bytes a second (cgroup v2 io.max, needs root): known prompts against computing them."""
+    """The disk held to --throttle bytes a second (cgroup v2 io.max, needs root; skipped elsewhere): known prompts against computing them."""
     group = "/sys/fs/cgroup/fathom-bench"
     folder = fresh(os.path.join(args.scratch, "kv-throttled"))
     device = os.stat(folder).st_dev
