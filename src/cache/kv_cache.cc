@@ -143,9 +143,9 @@ KvPrefix KvCacheImpl::Acquire(std::string_view tenant, std::span<const int32_t> 
       prefix.reason += fmt::format("; from token {} on there was no memory to load into", begin);
       break;
     }
-    if (entry.load) pieces.push_back({entry.load, begin});
-    prefix.blocks.push_back(entry.load ? entry.load->block() : entry.memory);
-    (entry.load ? prefix.disk_tokens : prefix.memory_tokens) += end - begin;
+    if (!entry.memory) pieces.push_back({entry.load, begin});
+    prefix.blocks.push_back(entry.memory ? entry.memory : entry.load->block());
+    (entry.memory ? prefix.memory_tokens : prefix.disk_tokens) += end - begin;
     prefix.tokens = end;
     if (end == static_cast<int64_t>(tokens.size()) && end == begin + node->meta.count) prefix.last_logits = entry.logits;
   }
@@ -244,6 +244,7 @@ void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) 
     ++stats_.corrupt;
     // Erased by the keeper: this thread is the device's.
     if (entry.disk != kNoHandle) orphans_.push_back(DropDisk(entry));
+    if (entry.memory && !entry.writing) QueueWrite(entry);  // somebody has computed it meanwhile
     keeper_wakes_.notify_all();
   }
   if (entry.busy == 0) Prune(entry.node);
@@ -266,7 +267,8 @@ void KvCacheImpl::Keep(std::string_view tenant_name, std::span<const int32_t> to
     if (place == nullptr) break;
     Entry& entry = *place;
     entry.last_used = now;
-    if (!entry.memory && !entry.load) SetMemory(entry, blocks[i]);
+    // Also while it is being loaded: a load that is late, or has failed in one layer, must not keep out what is here.
+    if (!entry.memory) SetMemory(entry, blocks[i]);
     if (disk_ && entry.disk == kNoHandle && !entry.writing && entry.memory) QueueWrite(entry);
     DropSuperseded(*entry.node, orphans_);
     parent = entry.node;
