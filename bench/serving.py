@@ -6,6 +6,7 @@ llama-server on the same weights, in one run.
     python3 bench/serving.py documents --fathom build/release/fathom -m v2-lite.gguf -o out.jsonl
     python3 bench/serving.py turns | overhead | throttled | streams   (the same options)
     python3 bench/serving.py table out.jsonl        the results so far as Markdown
+    python3 bench/serving.py plot out.jsonl --images docs/images        and as pictures (SVG)
 
 `fathom synth v2-lite -o v2-lite.gguf --type q4_k_m` makes a model of that shape with random weights: bytes and hits are
 true, words are not. Prompts are random token ids, so lengths are exact. --llama-server PATH adds the peer. Each result is
@@ -150,8 +151,16 @@ def drop_page_cache():
         return False
 
 
+def read_through(path):
+    """Brings a file into the page cache."""
+    with open(path, "rb", buffering=0) as file:
+        while file.read(16 << 20):
+            pass
+
+
 def restart(args, results):
-    """Time to first token: cold, known in memory, known on the SSD after a restart; all, 80 % and 50 % of the prompt."""
+    """Time to first token: cold, known in memory, known on the SSD after a restart with the page cache dropped (the weights
+    read back first; and as it comes, the weights cold as well); with 16 new tokens behind; 80 % and 50 % of the prompt."""
     for length in args.lengths:
         if results.has(f"{length}"):
             continue
@@ -159,35 +168,51 @@ def restart(args, results):
         prompt = ids(args, length, length)
         variants = {share: prompt[:length * share // 100] + ids(args, length - length * share // 100, length + share)
                     for share in (80, 50)}
+        read_through(args.model)
         server = Server(args, folder)
         server.ask(ids(args, 64, 1))  # wakes the weights
         cold = server.ask(prompt)
         memory = [server.ask(prompt) for _ in range(3)]
+        memory16 = server.ask(prompt + ids(args, 16, length + 1))
         settle(server)
         server.stop()
         dropped = drop_page_cache()
         server = Server(args, folder)
-        server.ask(ids(args, 64, 2))  # the weights come back from their own file first
-        disk = server.ask(prompt)
-        assert disk["text"] == cold["text"] == memory[0]["text"], "the answers differ"
+        bare = server.ask(prompt)  # nothing but this: the weights are still on their way
         server.stop()
+        disk = []
+        for _ in range(3):
+            drop_page_cache()
+            server = Server(args, folder)
+            read_through(args.model)
+            server.ask(ids(args, 64, 2))
+            disk.append(server.ask(prompt))
+            server.stop()
         server = Server(args, folder)
-        server.ask(ids(args, 64, 3))
+        server.ask(ids(args, 64, 4))
+        disk16 = server.ask(prompt + ids(args, 16, length + 2))
         partial = {share: server.ask(tokens) for share, tokens in variants.items()}
         server.stop()
+        assert all(d["text"] == cold["text"] for d in [*disk, *memory, bare]), "the answers differ"
         best = min(m["ttft"] for m in memory)
-        results.add(f"{length}", cold=cold["ttft"], memory=best, disk=disk["ttft"], memory_share=best / cold["ttft"],
-                    disk_share=disk["ttft"] / cold["ttft"], disk_cached=disk["cached"], page_cache_dropped=dropped,
-                    share_80=partial[80]["ttft"] / cold["ttft"], share_50=partial[50]["ttft"] / cold["ttft"])
+        loaded = statistics.median(d["ttft"] for d in disk)
+        results.add(f"{length}", cold=cold["ttft"], memory=best, disk=loaded, disk_cold_weights=bare["ttft"],
+                    memory_share=best / cold["ttft"], disk_share=loaded / cold["ttft"],
+                    disk_cold_weights_share=bare["ttft"] / cold["ttft"], disk_cached=disk[0]["cached"],
+                    page_cache_dropped=dropped, memory_16=memory16["ttft"], disk_16=disk16["ttft"],
+                    disk_16_share=disk16["ttft"] / cold["ttft"], share_80=partial[80]["ttft"] / cold["ttft"],
+                    share_50=partial[50]["ttft"] / cold["ttft"])
     if args.llama_server:
-        for length in args.lengths:
+        for length in args.peer_lengths:
             if results.has(f"{length} llama-server"):
                 continue
             server = Server(args, peer=True)
             server.ask(ids(args, 64, 1))
-            cold, memory = server.ask(ids(args, length, length)), server.ask(ids(args, length, length))
+            prompt = ids(args, length, length)
+            cold, memory = server.ask(prompt), server.ask(prompt)
+            memory16 = server.ask(prompt + ids(args, 16, length + 1))
             server.stop()
-            results.add(f"{length} llama-server", cold=cold["ttft"], memory=memory["ttft"],
+            results.add(f"{length} llama-server", cold=cold["ttft"], memory=memory["ttft"], memory_16=memory16["ttft"],
                         memory_share=memory["ttft"] / cold["ttft"])
 
 
@@ -225,6 +250,8 @@ def documents(args, results):
     papers = [ids(args, args.document_tokens, 1000 + i) for i in range(args.documents)]
     order = [zipf(args.documents, generator) for _ in range(args.documents * args.questions)]
     requests = [papers[d] + ids(args, 32, 5000 + i) for i, d in enumerate(order)]
+    folder = os.path.join(args.scratch, "kv-documents")
+    read_through(args.model)
     for tokens in args.answers:
         if not results.has(f"none {tokens}"):
             server = Server(args, extra=["--no-cache"])
@@ -233,8 +260,8 @@ def documents(args, results):
             seconds, _ = run_requests(server, sample, tokens, 1)
             server.stop()
             results.add(f"none {tokens}", requests=len(sample), seconds=seconds, rate=len(sample) / seconds)
-        folder = os.path.join(args.scratch, "kv-documents")
-        if not results.has(f"scratch {tokens}"):
+        # From scratch once, with the first length of answers; what it leaves is what the others know.
+        if tokens == args.answers[0] and not results.has(f"scratch {tokens}"):
             server = Server(args, fresh(folder))
             server.ask(ids(args, 64, 1))
             seconds, answers = run_requests(server, requests, tokens, args.clients)
@@ -245,19 +272,21 @@ def documents(args, results):
         if not results.has(f"known {tokens}"):
             drop_page_cache()
             server = Server(args, folder)
+            read_through(args.model)
             server.ask(ids(args, 64, 2))
             # Other questions than before: only the documents are known.
             asked = [papers[d] + ids(args, 32, 900000 + tokens * 10000 + i) for i, d in enumerate(order)]
+            asked = asked[:max(args.least, args.most_tokens // tokens)]
             seconds, answers = run_requests(server, asked, tokens, args.clients)
             server.stop()
             hits = sum(a["cached"] for a in answers) / sum(a["usage"]["prompt_tokens"] for a in answers)
             ttft = sorted(a["ttft"] for a in answers)
             results.add(f"known {tokens}", requests=len(asked), seconds=seconds, rate=len(asked) / seconds, hits=hits,
                         ttft_p50=ttft[len(ttft) // 2], ttft_p99=ttft[len(ttft) * 99 // 100])
-            rate = results.known["documents", f"known {tokens}"]["rate"]
-            results.add(f"times {tokens}", known=rate / results.known["documents", f"none {tokens}"]["rate"],
-                        scratch=results.known["documents", f"scratch {tokens}"]["rate"] /
-                        results.known["documents", f"none {tokens}"]["rate"])
+            none = results.known["documents", f"none {tokens}"]["rate"]
+            results.add(f"times {tokens}", known=len(asked) / seconds / none,
+                        scratch=results.known["documents", f"scratch {tokens}"]["rate"] / none
+                        if results.has(f"scratch {tokens}") else None)
 
 
 def turns(args, results):
@@ -300,21 +329,48 @@ def overhead(args, results):
         results.add(f"pair {round_}", **seconds, ratio=seconds["cache"] / seconds["none"])
 
 
+class Throttle:
+    """A control group whose disk is held to so many bytes a second; cgroup v2 (io.max) or v1 (blkio). Needs root."""
+
+    def __init__(self, folder, rate):
+        device = os.stat(folder).st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        # A partition has no limits of its own: its disk has.
+        disk = os.path.realpath(f"/sys/dev/block/{number}")
+        if os.path.exists(os.path.join(disk, "partition")):
+            number = open(os.path.join(os.path.dirname(disk), "dev"), encoding="ascii").read().strip()
+        if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+            self.group = "/sys/fs/cgroup/fathom-bench"
+            self.write("/sys/fs/cgroup/cgroup.subtree_control", "+io")
+            os.makedirs(self.group, exist_ok=True)
+            self.write(f"{self.group}/io.max", f"{number} rbps={rate} wbps={rate}")
+        else:
+            self.group = "/sys/fs/cgroup/blkio/fathom-bench"
+            os.makedirs(self.group, exist_ok=True)
+            for which in ("read", "write"):
+                self.write(f"{self.group}/blkio.throttle.{which}_bps_device", f"{number} {rate}")
+
+    @staticmethod
+    def write(path, text):
+        with open(path, "w", encoding="ascii") as control:
+            control.write(text)
+
+    def take(self, process):
+        for thread in os.listdir(f"/proc/{process.pid}/task"):  # its I/O threads too
+            self.write(f"{self.group}/tasks" if os.path.exists(f"{self.group}/tasks") else f"{self.group}/cgroup.procs",
+                       thread if os.path.exists(f"{self.group}/tasks") else str(process.pid))
+
+
 def throttled(args, results):
-    """The disk held to --throttle bytes a second (cgroup v2 io.max, needs root; skipped elsewhere): known prompts against computing them."""
-    group = "/sys/fs/cgroup/fathom-bench"
+    """The disk held to --throttle bytes a second (control groups, needs root; skipped elsewhere): known prompts and unknown
+    ones against computing them. The first request finds out how slow the disk is, so it is reported by itself."""
     folder = fresh(os.path.join(args.scratch, "kv-throttled"))
-    device = os.stat(folder).st_dev
-    limit = f"{os.major(device)}:{os.minor(device) // 16 * 16} rbps={args.throttle} wbps={args.throttle}"
     try:
-        with open("/sys/fs/cgroup/cgroup.subtree_control", "w") as control:
-            control.write("+io")
-        os.makedirs(group, exist_ok=True)
-        with open(f"{group}/io.max", "w") as control:
-            control.write(limit)
+        throttle = Throttle(folder, args.throttle)
     except OSError as error:
-        print(f"throttled: skipped, no io controller here ({error})", file=sys.stderr)
+        print(f"throttled: skipped, no disk limits here ({error})", file=sys.stderr)
         return
+    read_through(args.model)
     for length in args.lengths:
         if results.has(f"{length}"):
             continue
@@ -326,8 +382,7 @@ def throttled(args, results):
         server.stop()
         server = Server(args, folder)
         server.ask(ids(args, 64, 2))
-        with open(f"{group}/cgroup.procs", "w") as control:
-            control.write(str(server.process.pid))
+        throttle.take(server.process)
         known = server.ask(prompt)
         unknown = server.ask(ids(args, length, length + 1))["ttft"]
         server.stop()
@@ -346,7 +401,7 @@ def streams(args, results):
         prompts = [ids(args, 128, 10 + i) for i in range(8)]
         for p in prompts:
             server.ask(p, 1)
-        seconds, answers = run_requests(server, prompts, args.stream_tokens, 8)
+        seconds, answers = run_requests(server, prompts, args.stream_tokens, 8)  # the prompts are known: decoding alone
         tokens = sum(a["usage"]["completion_tokens"] for a in answers)
         idle = sorted(b - a for x in answers for a, b in zip(x["times"], x["times"][1:]))
         gaps, done = [], threading.Event()
@@ -359,7 +414,11 @@ def streams(args, results):
                     gaps.append(now - last[0])
                 last[0] = now
 
-            server.ask(prompt, args.stream_tokens * 4, on_token=note)
+            # Long enough to outlast the long prompt; the server is stopped when that is through.
+            try:
+                server.ask(prompt, args.context - 256, on_token=note)
+            except (OSError, http.client.HTTPException, ValueError):
+                pass
 
         threads = [threading.Thread(target=stream, args=(p,)) for p in prompts]
         for thread in threads:
@@ -367,11 +426,11 @@ def streams(args, results):
         time.sleep(2)
         gaps.clear()
         begin = time.perf_counter()
-        server.ask(ids(args, args.long_prompt, 99))
+        server.ask(ids(args, min(args.long_prompt, args.peer_long_prompt) if peer else args.long_prompt, 99))
         long_seconds = time.perf_counter() - begin
         done.set()
         busy = sorted(gaps)
-        server.stop()
+        server.stop(kill=True)  # nobody waits for those streams' ends
         for thread in threads:
             thread.join()
 
@@ -395,13 +454,68 @@ def table(path):
             f"{row[c]:.4g}" if isinstance(row[c], float) else str(row[c]) for c in columns) + " |")
 
 
+def bars(path, title, unit, rows, log=False):
+    """One bar a row: (label, value, note)."""
+    import math
+    from xml.sax.saxutils import escape
+    height, left, width = 26, 240, 420
+    top = max(value for _, value, _ in rows)
+    low = min(value for _, value, _ in rows) / 2 if log else 0
+
+    def length(value):
+        return width * (math.log(value / low) / math.log(top / low) if log else value / top)
+
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 190}" height="{60 + height * len(rows)}" '
+           'font-family="sans-serif" font-size="13">',
+           '<rect width="100%" height="100%" fill="#fff"/>',
+           f'<text x="12" y="24" font-size="15" font-weight="bold" fill="#222">{escape(title)}</text>']
+    for i, (label, value, note) in enumerate(rows):
+        y = 42 + i * height
+        out.append(f'<text x="{left - 8}" y="{y + 16}" text-anchor="end" fill="#222">{escape(label)}</text>'
+                   f'<rect x="{left}" y="{y + 3}" width="{max(1.0, length(value)):.1f}" height="{height - 8}" '
+                   f'fill="{"#b0b7c3" if note == "base" else "#2b6cb0"}"/>'
+                   f'<text x="{left + max(1.0, length(value)) + 6:.1f}" y="{y + 16}" fill="#444">{value:.3g} {escape(unit)}'
+                   f'{"" if note in ("", "base") else " (" + escape(note) + ")"}</text>')
+    if log:
+        out.append(f'<text x="{left}" y="{54 + height * len(rows)}" fill="#888" font-size="11">logarithmic</text>')
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(out) + "\n</svg>\n")
+    print(path)
+
+
+def plot(path, images):
+    """The pictures of docs/performance.md from what was measured so far."""
+    os.makedirs(images, exist_ok=True)
+    known = Results(path, "").known
+    rows = []
+    for (scenario, key), row in known.items():
+        if scenario == "restart" and key.isdigit():
+            rows += [(f"{key} tokens, computed", row["cold"], "base"),
+                     ("known, on the SSD, restarted", row["disk"], f"{row['disk_share']:.2%}"),
+                     ("known, in memory", row["memory"], f"{row['memory_share']:.3%}")]
+    if rows:
+        bars(os.path.join(images, "restart.svg"), "Time to the first token", "s", rows, log=True)
+    rows = [(f"{key.split()[1]}-token answers, {key.split()[0]}", row["rate"], "base" if key.startswith("none") else "")
+            for (scenario, key), row in known.items() if scenario == "documents" and "rate" in row]
+    if rows:
+        bars(os.path.join(images, "documents.svg"), "Questions about 20 documents of 4,096 tokens", "answers/s", rows, log=True)
+    rows = [(key, row["ttft_mean"], f"{row['hits']:.0%} of prompt tokens known") for (scenario, key), row in known.items()
+            if scenario == "turns"]
+    if rows:
+        bars(os.path.join(images, "turns.svg"), "Conversations: mean time to the first token", "s", rows)
+    rows = [(key, row["tokens_per_second"], "base" if key == "llama-server" else "") for (scenario, key), row in known.items()
+            if scenario == "streams"]
+    if rows:
+        bars(os.path.join(images, "streams.svg"), "Eight streams together", "tokens/s", rows)
+
+
 SCENARIOS = {f.__name__: f for f in (restart, documents, turns, overhead, throttled, streams)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", choices=[*SCENARIOS, "table"])
-    parser.add_argument("results", nargs="?", help="of table")
+    parser.add_argument("scenario", choices=[*SCENARIOS, "table", "plot"])
+    parser.add_argument("results", nargs="?", help="of table and plot")
     parser.add_argument("--fathom")
     parser.add_argument("-m", "--model")
     parser.add_argument("--llama-server", help="a peer's binary")
@@ -427,7 +541,14 @@ def main():
     parser.add_argument("--throttle", type=int, default=100_000_000, help="bytes a second")
     parser.add_argument("--stream-tokens", type=int, default=64)
     parser.add_argument("--long-prompt", type=int, default=16384)
+    parser.add_argument("--images", default="docs/images", help="folder for the pictures of plot")
+    parser.add_argument("--peer-lengths", type=int, nargs="+", default=[4096], help="of the peer, which takes minutes each")
+    parser.add_argument("--peer-long-prompt", type=int, default=2048, help="of the peer in streams")
+    parser.add_argument("--most-tokens", type=int, default=16000, help="of known documents' answers together...")
+    parser.add_argument("--least", type=int, default=100, help="...but at least so many questions")
     args = parser.parse_args()
+    if args.scenario == "plot":
+        return plot(args.results or args.output, args.images)
     if args.scenario == "table":
         return table(args.results or args.output)
     if not args.fathom or not args.model:
