@@ -73,6 +73,8 @@ Result<int64_t> KvCacheImpl::Forget(std::string_view tenant, std::span<const int
   std::unique_lock lock(mutex_);
   const PrefixIndex::Match match = index_.Find(RootKey(space_, tenant), tokens);
   std::vector<Node*> path = match.nodes;
+  std::vector<BlockMeta> ends;
+  if (!path.empty() && match.tokens == static_cast<int64_t>(tokens.size())) ends.push_back(EndOf(*path.back(), tokens));
   // A last block that goes on with other tokens belongs to another conversation.
   if (!path.empty() && match.tokens < path.back()->meta.first_position + path.back()->meta.count &&
       match.tokens < static_cast<int64_t>(tokens.size()))
@@ -91,7 +93,7 @@ Result<int64_t> KvCacheImpl::Forget(std::string_view tenant, std::span<const int
     }
     std::reverse(doomed.begin(), doomed.end());  // children first
   }
-  return Erase(lock, doomed);
+  return Erase(lock, doomed, std::move(ends));
 }
 
 Result<int64_t> KvCacheImpl::ForgetTenant(std::string_view tenant) {
@@ -105,7 +107,23 @@ Result<int64_t> KvCacheImpl::ForgetTenant(std::string_view tenant) {
   return Erase(lock, doomed);
 }
 
-Result<int64_t> KvCacheImpl::Erase(std::unique_lock<std::mutex>& lock, std::span<const uint64_t> doomed) {
+Status KvCacheImpl::EraseLogits(std::span<const BlockMeta> gone) {
+  std::unordered_map<BlockKey, std::vector<const BlockMeta*>> by_parent;
+  for (const BlockMeta& meta : gone) by_parent[meta.parent].push_back(&meta);
+  return logits_->Erase(
+      [&](const BlockMeta& end) {
+        const auto blocks = by_parent.find(end.parent);
+        return blocks != by_parent.end() && std::any_of(blocks->second.begin(), blocks->second.end(), [&](const auto* block) {
+          const auto tokens = end.token_span();
+          return tokens.size() <= block->token_span().size() &&
+                 std::equal(tokens.begin(), tokens.end(), block->tokens.begin());
+        });
+      },
+      true);
+}
+
+Result<int64_t> KvCacheImpl::Erase(std::unique_lock<std::mutex>& lock, std::span<const uint64_t> doomed,
+                                   std::vector<BlockMeta> more) {
   std::vector<TierHandle> erased = std::exchange(orphans_, {});
   int64_t count = 0;
   bool pins = false;
@@ -113,6 +131,7 @@ Result<int64_t> KvCacheImpl::Erase(std::unique_lock<std::mutex>& lock, std::span
     const auto found = entries_.find(id);
     if (found == entries_.end()) continue;  // was hollow and went with its last child
     Entry& entry = *found->second;
+    more.push_back(entry.node->meta);
     if (entry.known()) ++count;
     // A write under way answers later and finds nobody: the keeper then erases its slot.
     if (entry.pinned) {
@@ -125,7 +144,10 @@ Result<int64_t> KvCacheImpl::Erase(std::unique_lock<std::mutex>& lock, std::span
       std::memset(entry.memory->data(), 0, static_cast<size_t>(space_.layout.block_bytes()));
     Drop(entry, erased);
   }
-  if (!disk_) return count;
+  if (!disk_) {
+    FATHOM_CHECK_OK(EraseLogits(more));
+    return count;
+  }
   if (pins) FATHOM_CHECK_OK(SavePins(lock));
   // Writes of what was just dropped must have ended, and what others erase must be free, before this may be called
   // durable: wiping also overwrites what earlier erasures have left.
@@ -134,9 +156,11 @@ Result<int64_t> KvCacheImpl::Erase(std::unique_lock<std::mutex>& lock, std::span
   erased.insert(erased.end(), orphans_.begin(), orphans_.end());
   orphans_.clear();
   lock.unlock();
+  const Status logits = EraseLogits(more);
   const Status status = disk_->Erase(erased, true);
   lock.lock();
   if (!status) return std::unexpected(status.error());
+  if (!logits) return std::unexpected(logits.error());
   return count;
 }
 
@@ -186,8 +210,9 @@ Result<std::pair<int64_t, int64_t>> KvCacheImpl::Verify(
     if (found->second->busy == 0) Prune(found->second->node);
     EraseOnDisk(lock, {handle}, false);
   }
+  FATHOM_TRY(const auto logits, logits_->Verify());
   if (progress) progress(read, static_cast<int64_t>(items.size()));
-  return std::pair{read, dropped};
+  return std::pair{read + logits.first, dropped + logits.second};
 }
 
 std::vector<CacheEntryInfo> KvCacheImpl::List() const {
@@ -219,6 +244,8 @@ CacheStats KvCacheImpl::stats() const {
   stats.daily_write_bytes = options_.daily_write_bytes;
   stats.written_today = budget_.state().written;
   if (disk_) stats.disk = disk_->stats();
+  stats.logits = logits_->stats();
+  stats.corrupt += logits_->corrupt();
   return stats;
 }
 

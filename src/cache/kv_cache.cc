@@ -47,6 +47,7 @@ KvCacheImpl::~KvCacheImpl() {
   }
   pool_.SetReclaimer({});
   pool_.OnSlab({});
+  logits_.reset();
   disk_.reset();  // answers every callback, which still use this object
   io_.reset();
 }
@@ -130,6 +131,12 @@ KvPrefix KvCacheImpl::Acquire(std::string_view tenant, std::span<const int32_t> 
   }
   for (Node* node : plan.nodes)
     if (!Of(*node).memory && !Of(*node).load) absent.push_back(node);
+  LogitsStore::Found logits;
+  if (plan.load.take_tokens == static_cast<int64_t>(tokens.size())) {
+    // Before the rows: the first token needs no others.
+    const BlockMeta end = EndOf(*plan.nodes.back(), tokens);
+    logits = logits_->Find(end.key, end.token_span());
+  }
   if (!absent.empty()) {
     lock.unlock();
     BeginLoads(absent, IoPriority::kDemand);
@@ -147,7 +154,10 @@ KvPrefix KvCacheImpl::Acquire(std::string_view tenant, std::span<const int32_t> 
     prefix.blocks.push_back(entry.memory ? entry.memory : entry.load->block());
     (entry.memory ? prefix.memory_tokens : prefix.disk_tokens) += end - begin;
     prefix.tokens = end;
-    if (end == static_cast<int64_t>(tokens.size()) && end == begin + node->meta.count) prefix.last_logits = entry.logits;
+  }
+  if (prefix.tokens == static_cast<int64_t>(tokens.size())) {
+    prefix.last_logits = std::move(logits.now);
+    prefix.logits = std::move(logits.soon);
   }
   for (Node* node : plan.nodes)
     if (--Of(*node).busy == 0) Prune(node);
@@ -283,8 +293,21 @@ void KvCacheImpl::KeepLogits(std::string_view tenant, std::span<const int32_t> t
   const PrefixIndex::Match match = index_.Find(RootKey(space_, tenant), tokens);
   if (match.nodes.empty() || match.tokens != static_cast<int64_t>(tokens.size())) return;
   const Node& node = *match.nodes.back();
-  if (node.meta.first_position + node.meta.count != match.tokens) return;  // the block goes on
-  Of(node).logits.assign(logits.begin(), logits.end());
+  const BlockMeta end = EndOf(node, tokens);
+  bool to_disk = logits_->WouldWrite(end.key, logits.size());
+  if (to_disk && !budget_.Admit(logits_->stored_bytes(), Of(node).touches + 1, Now())) {
+    to_disk = false;
+    ++stats_.not_admitted;
+  }
+  logits_->Keep(end, logits, to_disk);
+}
+
+BlockMeta KvCacheImpl::EndOf(const Node& last, std::span<const int32_t> tokens) {
+  BlockMeta end = last.meta;
+  end.count = static_cast<int32_t>(static_cast<int64_t>(tokens.size()) - end.first_position);
+  std::fill(end.tokens.begin() + end.count, end.tokens.end(), 0);
+  end.key = end.count == last.meta.count ? last.meta.key : ChainKey(end.parent, end.token_span());
+  return end;
 }
 
 void KvCacheImpl::SetRates(const ComputeRates& rates) {

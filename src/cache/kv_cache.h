@@ -48,6 +48,14 @@ struct CacheOptions {
   int64_t daily_write_bytes = 0;  // to the SSD; 0: no budget
   std::string key_file;           // 32 bytes or 64 hex digits: blocks on disk are encrypted
   bool io_uring = true, direct_io = true;
+  /// Values of one set of logits (the vocabulary's size). Kept prompts' last logits then live on disk too, in a share of
+  /// disk_bytes; 0: in memory only, and what is there on disk is removed.
+  int64_t logits_values = 0;
+  static constexpr int64_t kLogitsShare = 32;  // one part in so many of disk_bytes
+  /// disk_bytes that have room for so many bytes of blocks and of logits.
+  static int64_t DiskBytesFor(int64_t blocks, int64_t logits) {
+    return blocks + blocks / (kLogitsShare - 1) + logits * kLogitsShare + kLogitsShare;
+  }
   TenantLimits default_limits;
   std::map<std::string, TenantLimits> tenant_limits;
 };
@@ -61,6 +69,7 @@ struct CacheStats {
   int64_t written_today = 0, daily_write_bytes = 0;
   double load_wait_seconds = 0;  // that requests spent waiting for rows
   TierStats disk;
+  TierStats logits;  // on disk; their share is not in `disk`
 };
 
 /// Rates that the running engine measures, for load-or-recompute.
@@ -85,13 +94,26 @@ class KvLoad {
   virtual int64_t valid_tokens() const = 0;
 };
 
+/// Logits on their way from a slower tier.
+class KvLogits {
+ public:
+  virtual ~KvLogits() = default;
+  enum class State { kWaiting, kThere, kFailed };
+  /// Never waits. kFailed also when they took so long that computing them is sooner.
+  virtual State state() const = 0;
+  /// Once, when they are there.
+  virtual std::vector<float> Take() = 0;
+};
+
 struct KvPrefix {
   int64_t tokens = 0;  // usable
   int64_t memory_tokens = 0, disk_tokens = 0;
   std::vector<KvBlockRef> blocks;
   std::shared_ptr<KvLoad> load;  // nullptr: all rows are there
   std::string reason;            // in words, for `cache explain` and usage
-  std::vector<float> last_logits;  // of the token after which the prefix ends, where they were kept and all tokens match
+  // The logits after the last of all tokens asked for, where they were kept and all tokens match: in memory, or coming.
+  std::vector<float> last_logits;
+  std::shared_ptr<KvLogits> logits;
 };
 
 struct CacheEntryInfo {
@@ -122,7 +144,8 @@ class KvCache {
   /// full is kept when `tail`.
   virtual void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
                     bool tail) = 0;
-  /// The logits after the last of `tokens`, kept with the block that ends there.
+  /// The logits after the last of `tokens`, whose rows are known. Later prompts that are just these tokens find them,
+  /// also where longer ones have been kept since.
   virtual void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) = 0;
   virtual void SetRates(const ComputeRates& rates) = 0;
 
@@ -133,7 +156,7 @@ class KvCache {
   /// erased. Durable when this returns.
   virtual Result<int64_t> Forget(std::string_view tenant, std::span<const int32_t> tokens, bool everything) = 0;
   virtual Result<int64_t> ForgetTenant(std::string_view tenant) = 0;
-  /// Reads every block on disk and drops those that do not verify. Returns (read, dropped).
+  /// Reads every block on disk, and the logits, and drops what does not verify. Returns (read, dropped).
   virtual Result<std::pair<int64_t, int64_t>> Verify(const std::function<bool(int64_t done, int64_t total)>& progress) = 0;
   /// Drops what is expired or beyond limits now. Returns the blocks dropped.
   virtual Result<int64_t> CollectGarbage() = 0;

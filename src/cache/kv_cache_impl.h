@@ -18,6 +18,7 @@
 #include "cache/kv_cache.h"
 #include "cache/kv_load.h"
 #include "cache/load_plan.h"
+#include "cache/logits_store.h"
 #include "cache/prefix_index.h"
 #include "cache/ssd_tier.h"
 #include "io/async_io.h"
@@ -31,6 +32,8 @@ class KvCacheImpl final : public KvCache {
   ~KvCacheImpl() override;
   /// Opens the SSD tier and takes in what stands there.
   Status Open();
+  /// Opens the logits' own; `capacity` 0: none on disk. REQUIRES: the index holds what is on disk.
+  Status OpenLogits(int64_t capacity);
 
   KvPrefix Acquire(std::string_view tenant, std::span<const int32_t> tokens, int64_t most) override;
   KvPrefix Explain(std::string_view tenant, std::span<const int32_t> tokens) const override;
@@ -73,7 +76,6 @@ class KvCacheImpl final : public KvCache {
     int busy = 0;           // held by somebody between two holds of the mutex
     uint32_t touches = 0;   // hits
     double created = 0, last_used = 0;  // Now()
-    std::vector<float> logits;  // after its last token
 
     bool known() const { return memory || load || disk != kNoHandle; }
   };
@@ -100,6 +102,12 @@ class KvCacheImpl final : public KvCache {
   /// Forgets one block altogether; its slot on disk is added to `erased`.
   void Drop(Entry& entry, std::vector<TierHandle>& erased);
   void DropSuperseded(Node& node, std::vector<TierHandle>& erased);
+  /// The block that ends with tokens[end - 1]. REQUIRES: a match of all of them whose last node is `last`.
+  static BlockMeta EndOf(const Node& last, std::span<const int32_t> tokens);
+  /// Whether rows of the block that ends so are known (some block continues it, or is it).
+  bool HasBlock(const BlockMeta& end) const;
+  /// Overwrites the logits after every beginning of these blocks.
+  Status EraseLogits(std::span<const BlockMeta> gone);
 
   struct Plan;  // what Acquire and Prefetch decide under the mutex
   Plan MakePlan(std::string_view tenant, std::span<const int32_t> tokens, int64_t most) const;
@@ -118,7 +126,9 @@ class KvCacheImpl final : public KvCache {
   int64_t DropExpired(std::unique_lock<std::mutex>& lock);
   void EraseOnDisk(std::unique_lock<std::mutex>& lock, std::vector<TierHandle> handles, bool wipe);
   /// Drops nodes, by their ids (children before parents), and overwrites them on the device; durable when it returns.
-  Result<int64_t> Erase(std::unique_lock<std::mutex>& lock, std::span<const uint64_t> doomed);
+  /// `more`: blocks whose logits go with them.
+  Result<int64_t> Erase(std::unique_lock<std::mutex>& lock, std::span<const uint64_t> doomed,
+                        std::vector<BlockMeta> more = {});
   void SaveBudget(std::unique_lock<std::mutex>& lock);
   Status LoadPins();
   Status SavePins(std::unique_lock<std::mutex>& lock);
@@ -149,6 +159,7 @@ class KvCacheImpl final : public KvCache {
 
   std::unique_ptr<AsyncIo> io_;
   std::unique_ptr<SsdTier> disk_;
+  std::unique_ptr<LogitsStore> logits_;
   std::jthread keeper_;
 };
 

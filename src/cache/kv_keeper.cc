@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "cache/kv_cache_impl.h"
+#include "cache/segment_folder.h"
+#include "cache/segment_format.h"
 #include "io/file_writer.h"
 
 namespace fathom {
@@ -20,18 +22,28 @@ int64_t MostWritesInFlight(const KvPool& pool) {
 constexpr auto kRound = seconds(10);  // between looks at what has expired
 constexpr size_t kEvictTogether = 16;  // blocks; an erase costs a sync, so several share it
 
+// Logits are not worth a share of the disk that does not hold this many.
+constexpr int64_t kLeastLogits = 16;
+// Of logits in memory, beside the pool.
+constexpr int64_t kMostLogitsMemory = int64_t{256} << 20, kLeastLogitsMemory = int64_t{4} << 20;
+
 std::string BudgetPath(const std::string& directory) { return JoinPath(directory, "write-budget.json"); }
 
 }  // namespace
 
 Status KvCacheImpl::Open() {
-  if (options_.directory.empty()) return {};
+  if (options_.directory.empty()) return OpenLogits(0);
   AsyncIoOptions io_options;
   io_options.allow_io_uring = options_.io_uring;
   FATHOM_TRY(io_, AsyncIo::Create(io_options));
   SsdTierOptions disk_options;
   disk_options.directory = options_.directory;
-  disk_options.capacity_bytes = options_.disk_bytes;
+  int64_t logits_bytes = options_.disk_bytes / CacheOptions::kLogitsShare;
+  if (options_.logits_values <= 0 ||
+      logits_bytes < kSegmentPage + kLeastLogits * LogitsStore::StoredBytes(options_.logits_values)) {
+    logits_bytes = 0;
+  }
+  disk_options.capacity_bytes = options_.disk_bytes - logits_bytes;
   disk_options.direct_io = options_.direct_io;
   disk_options.key_file = options_.key_file;
   std::vector<StoredBlock> stored;
@@ -64,6 +76,7 @@ Status KvCacheImpl::Open() {
     entry.created = entry.last_used = static_cast<double>(block.written_at);
     SetDisk(entry, block.handle);
   }
+  FATHOM_CHECK_OK(OpenLogits(logits_bytes));
   FATHOM_CHECK_OK(LoadPins());
   if (auto text = ReadWholeFile(env_, BudgetPath(options_.directory), 4096)) {
     const auto json = nlohmann::json::parse(*text, nullptr, false);
@@ -74,6 +87,37 @@ Status KvCacheImpl::Open() {
   }
   keeper_ = std::jthread([this](std::stop_token stop) { KeeperLoop(stop); });
   return {};
+}
+
+Status KvCacheImpl::OpenLogits(int64_t capacity) {
+  LogitsStore::Options options;
+  const int64_t memory = pool_.max_bytes() == 0 ? kMostLogitsMemory : pool_.max_bytes() / CacheOptions::kLogitsShare;
+  options.memory_bytes = std::clamp(memory, kLeastLogitsMemory, kMostLogitsMemory);
+  const std::string directory = options_.directory.empty() ? "" : JoinPath(options_.directory, "logits");
+  if (capacity > 0) {
+    options.directory = directory;
+    options.capacity_bytes = capacity;
+    options.values = options_.logits_values;
+    options.direct_io = options_.direct_io;
+    options.key_file = options_.key_file;
+  } else if (!directory.empty() && env_.IsDirectory(directory)) {
+    // Of a time with more room: they would count beyond the capacity, and nobody could be told to forget them.
+    FATHOM_CHECK_OK(SegmentFolder::RemoveAll(env_, directory));
+  }
+  FATHOM_TRY(logits_, LogitsStore::Open(env_, io_.get(), space_, options));
+  return logits_->Erase([this](const BlockMeta& end) { return !HasBlock(end); }, false);
+}
+
+bool KvCacheImpl::HasBlock(const BlockMeta& end) const {
+  if (end.first_position == 0) {
+    if (end.parent != end.root) return false;
+    return index_.Find(end.root, end.token_span()).tokens == end.count;
+  }
+  const Node* parent = index_.FindKey(end.parent);
+  if (parent == nullptr || parent->meta.root != end.root) return false;
+  const auto child = parent->children.lower_bound(end.token_span());
+  return child != parent->children.end() && child->second->meta.count >= end.count &&
+         std::equal(end.token_span().begin(), end.token_span().end(), child->second->meta.tokens.begin());
 }
 
 void KvCacheImpl::KeeperLoop(std::stop_token stop) {
@@ -205,14 +249,20 @@ int64_t KvCacheImpl::DropExpired(std::unique_lock<std::mutex>& lock) {
     if (entry.known() && entry.busy == 0 && !entry.load && !entry.writing && Expired(entry, now)) expired.push_back(&entry);
   });
   std::vector<TierHandle> erased;
+  std::vector<BlockMeta> gone;
   int64_t dropped = 0;
   for (auto entry = expired.rbegin(); entry != expired.rend(); ++entry) {
     if (!(*entry)->node->children.empty()) continue;  // somebody has used what continues it
+    gone.push_back((*entry)->node->meta);
     Drop(**entry, erased);
     ++dropped;
   }
   stats_.expired += dropped;
   EraseOnDisk(lock, std::move(erased), true);
+  if (gone.empty()) return dropped;
+  lock.unlock();
+  if (const Status status = EraseLogits(gone); !status) spdlog::warn("KV cache: {}", status.error().message);
+  lock.lock();
   return dropped;
 }
 
@@ -233,7 +283,9 @@ Status KvCacheImpl::Flush() {
     keeper_wakes_.notify_all();
     writes_done_.wait(lock, [&] { return queue_.empty() && writes_in_flight_ == 0; });
   }
-  return disk_->Flush();
+  const Status logits = logits_->Flush();
+  const Status blocks = disk_->Flush();
+  return blocks ? logits : blocks;
 }
 
 }  // namespace fathom

@@ -54,6 +54,20 @@ Result<std::unique_ptr<SegmentFolder>> SegmentFolder::Open(Env& env, const Segme
   return folder;
 }
 
+Status SegmentFolder::RemoveAll(Env& env, const std::string& directory) {
+  if (!env.Exists(JoinPath(directory, std::string(kLockName)))) return {};  // not a cache folder
+  FATHOM_TRY(const auto lock, env.LockFile(JoinPath(directory, std::string(kLockName))));
+  FATHOM_TRY(const auto spaces, env.List(directory));
+  for (const std::string& space : spaces) {
+    const std::string folder = JoinPath(directory, space);
+    if (!IsSpaceName(space) || !env.IsDirectory(folder)) continue;
+    FATHOM_TRY(const auto names, env.List(folder));
+    for (const std::string& name : names)
+      if (SegmentNumber(name)) FATHOM_CHECK_OK(env.Remove(JoinPath(folder, name)));
+  }
+  return {};
+}
+
 Status SegmentFolder::Prepare() {
   const std::string& directory = options_.directory;
   if (env_.IsDirectory(directory)) {

@@ -34,6 +34,9 @@ class SegmentFolder {
   static Result<std::unique_ptr<SegmentFolder>> Open(Env& env, const SegmentInfo& prototype, const Options& options,
                                                      const std::string& key_file);
 
+  /// Removes all segment files of a cache folder that nobody has open. Errors: kResource (in use), kIo.
+  static Status RemoveAll(Env& env, const std::string& directory);
+
   /// Hands over the segments found at opening, by number.
   std::vector<Segment> TakeSegments() { return std::move(segments_); }
   /// A new one, ready for use; makes room by removing what belongs to other spaces. Errors: kResource (the capacity is

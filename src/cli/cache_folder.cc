@@ -161,9 +161,16 @@ Result<CacheFolder> OpenCacheFolder(const CacheFolderOptions& options, int64_t d
   cache.default_limits.ttl_seconds = ttl_seconds;
   cache.disk_bytes = disk_bytes;
   if (disk_bytes == 0) {
-    cache.disk_bytes = kLeastCapacity;
-    for (const SpaceListing& listing : spaces) cache.disk_bytes += listing.bytes;
+    int64_t blocks = kLeastCapacity, logits = 0;
+    for (const SpaceListing& listing : spaces) blocks += listing.bytes;
+    const std::string logits_folder = JoinPath(folder.directory, "logits");
+    if (Env::Default().IsDirectory(logits_folder)) {
+      FATHOM_TRY(const auto listings, ListSpaces(logits_folder));
+      for (const SpaceListing& listing : listings) logits += listing.bytes;
+    }
+    cache.disk_bytes = CacheOptions::DiskBytesFor(blocks, logits);
   }
+  cache.logits_values = folder.model->config().vocab_size;
   folder.pool = std::make_unique<KvPool>(folder.space.layout);
   auto opened = KvCache::Create(Env::Default(), folder.space, *folder.pool, cache);
   if (!opened && opened.error().code == ErrorCode::kResource &&

@@ -144,9 +144,11 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
                            .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes)};
   if (options.cache.enabled) {
     const KvSpace space = SpaceOf(*file_, kv_pool_->layout());
+    CacheOptions cache = options.cache;
+    cache.logits_values = model_->config().vocab_size;
     FATHOM_TRY(parts.cache, options.make_cache
                                 ? options.make_cache(space, *parts.pool)
-                                : KvCache::Create(Env::Default(), space, *parts.pool, options.cache));
+                                : KvCache::Create(Env::Default(), space, *parts.pool, cache));
   }
   return std::make_unique<ServiceImpl>(std::move(parts), options);
 }

@@ -145,6 +145,7 @@ void ServiceImpl::Run() {
   while (TakeIn()) {
     CancelWanted();
     Admit();
+    SettleLogits();
     SettleLoads();
     Step();
     Publish();
@@ -199,7 +200,7 @@ void ServiceImpl::Describe() {
                           .age_seconds = Seconds(now - s->submitted),
                           .running = s->running,
                           .decoding = s->decoding(),
-                          .stalled = s->load != nullptr,
+                          .stalled = s->stalled(),
                           .held = s->kv.length(),
                           .wanted = s->wanted(),
                           .blocks = static_cast<int64_t>(blocks.size()),
@@ -244,7 +245,7 @@ void ServiceImpl::Step() {
     if (!s.running) continue;
     others |= !s.stalled;
     answers += !s.stalled && s.decoding;
-    if (s.stalled && loading == nullptr && s.held % KvLayout::kBlockTokens == 0) loading = &s;
+    if (s.stalled && loading == nullptr && s.held % KvLayout::kBlockTokens == 0 && Find(s.id)->logits == nullptr) loading = &s;
   }
   if (!others) {
     if (loading == nullptr) return Pause();

@@ -49,6 +49,8 @@ void ServiceImpl::Join(Sequence& sequence) {
     const bool has_logits = prefix.last_logits.size() == static_cast<size_t>(parts_.model.config().vocab_size);
     if (tokens == all && has_logits) {
       logits = std::move(prefix.last_logits);
+    } else if (tokens == all && prefix.logits) {
+      sequence.logits = std::move(prefix.logits);
     } else if (tokens == all) {
       --tokens;  // its logits are not at hand
     }
@@ -72,7 +74,37 @@ void ServiceImpl::Join(Sequence& sequence) {
   if (!logits.empty()) Draw(sequence, logits, true);  // may end it
 }
 
+// Logits in flight: the next token is drawn from them, or its row is computed.
+void ServiceImpl::SettleLogits() {
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    Sequence& sequence = *sequences_[i];
+    if (sequence.logits == nullptr) continue;
+    const KvLogits::State state = sequence.logits->state();
+    if (state == KvLogits::State::kWaiting) continue;
+    const auto arrived = std::exchange(sequence.logits, nullptr);
+    std::vector<float> logits;
+    if (state == KvLogits::State::kThere) logits = arrived->Take();
+    if (logits.size() == static_cast<size_t>(parts_.model.config().vocab_size)) {
+      const size_t before = sequences_.size();
+      Draw(sequence, logits, true);  // may end it
+      if (sequences_.size() < before) --i;
+      continue;
+    }
+    if (sequence.wanted() > 0) continue;  // rows did not come either
+    const int64_t tokens = sequence.kv.length() - 1;
+    sequence.kv.Truncate(tokens);
+    sequence.kept_tokens = std::min(sequence.kept_tokens, tokens);
+    if (sequence.timings.preemptions == 0 && sequence.cached_tokens > tokens) {
+      counts_.cached_tokens -= sequence.cached_tokens - tokens;
+      sequence.cached_tokens = tokens;
+      sequence.timings.cached_memory_tokens = std::min(sequence.timings.cached_memory_tokens, tokens);
+      sequence.timings.cached_disk_tokens = tokens - sequence.timings.cached_memory_tokens;
+    }
+  }
+}
+
 void ServiceImpl::Park(Sequence& sequence) {
+  sequence.logits.reset();
   if (sequence.load == nullptr) KeepRows(sequence, true);
   sequence.kv.Truncate(0);
   DropLoad(sequence);

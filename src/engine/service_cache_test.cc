@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <future>
 #include <random>
 
@@ -100,6 +101,60 @@ TEST_F(ServiceOnCache, AConversationGoesOnAfterARestart) {
   EXPECT_EQ(turn->generation.tokens, Alone(next));
   const Status sound = service_->cache()->Check();
   EXPECT_TRUE(sound) << sound.error().message;
+}
+
+// The whole prompt is known after a restart, its logits too: the first token costs no pass of the model.
+TEST_F(ServiceOnCache, TheFirstTokenAfterARestartNeedsNoModel) {
+  for (const int length : {150, 128, 1}) {
+    auto request = Ask(Ids(length, length), 20);
+    const auto expected = Alone(request);
+    Start(100, 1000);
+    ASSERT_EQ(Answer(request)->generation.tokens, expected);
+    Start(100, 1000);
+    const auto again = Answer(request);
+    ASSERT_TRUE(again) << again.error().message;
+    EXPECT_EQ(again->generation.tokens, expected);
+    EXPECT_EQ(again->generation.timings.cached_tokens, length) << again->cache_reason;
+    EXPECT_EQ(again->timings.cached_disk_tokens, length);
+    EXPECT_EQ(service_->stats().steps, 19);
+    EXPECT_EQ(service_->stats().prompt_tokens, 0);
+    EXPECT_GE(service_->stats().cache.logits.reads, 1);
+
+    Start(100, 1000);
+    auto one = request;
+    one.params.max_tokens = 1;
+    const auto first = Answer(one);
+    ASSERT_TRUE(first) << first.error().message;
+    EXPECT_EQ(first->generation.tokens, std::vector<TokenId>(expected.begin(), expected.begin() + 1));
+    EXPECT_EQ(service_->stats().steps, 0);
+    const Status sound = service_->cache()->Check();
+    EXPECT_TRUE(sound) << sound.error().message;
+  }
+}
+
+TEST_F(ServiceOnCache, LogitsThatDoNotVerifyCostAPass) {
+  auto request = Ask(Ids(150, 1), 20);
+  const auto expected = Alone(request);
+  Start(100, 1000);
+  ASSERT_EQ(Answer(request)->generation.tokens, expected);
+  service_.reset();
+  int damaged = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_ / "logits")) {
+    if (entry.path().extension() != ".seg") continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(2 * 4096 + 8);
+    file.put('!');
+    ++damaged;
+  }
+  ASSERT_EQ(damaged, 1);
+  Start(100, 1000);
+  const auto again = Answer(request);
+  ASSERT_TRUE(again) << again.error().message;
+  EXPECT_EQ(again->generation.tokens, expected);
+  EXPECT_EQ(again->generation.timings.cached_tokens, 149);
+  EXPECT_EQ(service_->stats().steps, 20);
+  EXPECT_EQ(service_->stats().prompt_tokens, 1);
+  EXPECT_EQ(service_->stats().cache.corrupt, 1);
 }
 
 class ServiceOnCacheSoak : public ServiceOnCache, public testing::WithParamInterface<int> {};

@@ -16,6 +16,9 @@
 // rows; somebody new who comes while it waits ends it. (Rows that end inside a block are waited for: the step begins by
 // copying that block.) A load that fails, or takes longer than KvLoad thinks it worth, is cut back to what it says is
 // valid; nobody else loses anything.
+//
+// Logits of a prompt that is wholly known are in memory, or on their way as well: the first token is drawn from them when
+// they come, whether its rows are there by then or not. If they do not come, the last token is computed.
 #pragma once
 
 #include <atomic>
@@ -95,6 +98,7 @@ class ServiceImpl final : public Service {
   void Join(Sequence& sequence);
   void Park(Sequence& sequence);
   void KeepRows(Sequence& sequence, bool tail);
+  void SettleLogits();
   void SettleLoads();
   void Cut(Sequence& sequence);
   bool Arrived(Sequence& sequence, int64_t layer);
@@ -157,6 +161,7 @@ struct ServiceImpl::Sequence {
   }
   int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }
   int64_t wanted() const { return static_cast<int64_t>(tokens.size()) - kv.length(); }
+  bool stalled() const { return load != nullptr || logits != nullptr; }
   bool decoding() const { return generation.drawn() > 0 && wanted() == 1; }
 
   RequestId id = 0;
@@ -172,6 +177,7 @@ struct ServiceImpl::Sequence {
   int64_t kept_tokens = 0;       // of the rows, known to the cache
   uint64_t last_step = 0;
 
+  std::shared_ptr<KvLogits> logits;  // after `tokens`, still arriving
   std::shared_ptr<KvLoad> load;  // rows still arriving
   std::unique_ptr<LayerWaiter> waiter;  // of load; made when the next round begins
   Clock::time_point load_began{};

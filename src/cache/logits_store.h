@@ -1,0 +1,108 @@
+// The logits after the last token of kept prompts: in memory, and on the SSD in a small tier of their own, so that a prompt
+// that is asked again has its first token without a pass of the model, also after a restart. Internal to cache/.
+//
+// Logits are found by what they follow: the key of the prefix that ends there, and its last block's tokens, which are
+// compared. They do not hang on that block's node: when a longer end of the same block replaces it they stay, and when a
+// conversation is forgotten the cache says which ones go (Erase). The least recently used go when there is no room.
+//
+// Thread-safe; no call but Erase, Flush, Verify and the destructor waits for a device. What fails (full, unreadable, does
+// not verify) is a miss.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "cache/kv_cache.h"
+#include "cache/ssd_tier.h"
+
+namespace fathom {
+
+class LogitsStore {
+ public:
+  struct Options {
+    int64_t memory_bytes = 0;  // of logits in memory; the latest stay in any case
+    std::string directory;     // empty: memory only
+    int64_t capacity_bytes = 0, segment_bytes = int64_t{64} << 20;
+    int64_t values = 0;        // of one set on disk; others stay in memory
+    bool direct_io = true;
+    std::string key_file;
+  };
+
+  /// io: may be nullptr without a directory; outlives the store. Errors: see SsdTier::Open.
+  static Result<std::unique_ptr<LogitsStore>> Open(Env& env, AsyncIo* io, const KvSpace& space, const Options& options);
+  /// How sets of `values` logits are laid out on disk: one layer of 64 rows.
+  static KvLayout Layout(int64_t values);
+  /// What one set takes there.
+  static int64_t StoredBytes(int64_t values);
+  ~LogitsStore();
+
+  /// Whether Keep(.., true) of these would write: they can be on disk and are not.
+  bool WouldWrite(const BlockKey& key, size_t values) const;
+  int64_t stored_bytes() const { return stored_bytes_; }
+  /// end: the block that ends with the token before the logits; tokens after it do not count.
+  void Keep(const BlockMeta& end, std::span<const float> logits, bool to_disk);
+  struct Found {
+    std::vector<float> now;          // from memory
+    std::shared_ptr<KvLogits> soon;  // from the device; nullptr: not known, or `now`
+  };
+  Found Find(const BlockKey& key, std::span<const int32_t> tokens);
+
+  /// Forgets those of which `doomed` (called with the mutex held) says so, in memory and on disk. wipe: overwritten, and
+  /// durable on return.
+  Status Erase(const std::function<bool(const BlockMeta& end)>& doomed, bool wipe);
+  /// Reads all that is on disk and drops what does not verify. Returns (read, dropped).
+  Result<std::pair<int64_t, int64_t>> Verify();
+  Status Flush();
+  TierStats stats() const;  // zeros without a directory
+  int64_t corrupt() const;  // dropped because they did not verify
+
+ private:
+  struct Record {
+    BlockMeta end;
+    std::vector<float> memory;  // empty: not in memory
+    TierHandle disk = kNoHandle;
+    uint64_t writing = 0;  // ticket of the write under way
+    std::list<BlockKey>::iterator in_memory, on_disk;
+  };
+  using Records = std::unordered_map<BlockKey, Record>;
+  struct Loading;
+
+  LogitsStore() = default;
+  static BlockMeta Padded(const BlockMeta& end);
+  static std::optional<BlockMeta> Unpadded(BlockMeta meta);
+  // These REQUIRE mutex_ held.
+  void SetMemory(Record& record, std::vector<float> values);
+  void DropMemory(Record& record);
+  void SetDisk(Record& record, TierHandle handle);
+  TierHandle DropDisk(Record& record);
+  void Prune(const BlockKey& key);  // a record of nothing
+  bool MakeRoom();                  // on disk, for one
+  void Write(Record& record, std::span<const float> values);
+  void Written(const BlockKey& key, uint64_t ticket, Result<TierHandle> handle);
+  void Corrupt(const BlockKey& key, TierHandle handle);
+
+  int64_t memory_limit_ = 0, values_ = 0, stored_bytes_ = 0;
+  std::unique_ptr<KvPool> pool_;  // memory for I/O
+  mutable std::mutex mutex_;
+  std::condition_variable written_;
+  Records records_;
+  std::list<BlockKey> memory_order_, disk_order_;  // the least recently used first
+  int64_t memory_bytes_ = 0, most_on_disk_ = 0, corrupt_ = 0;
+  uint64_t next_ticket_ = 1;
+  int writes_ = 0;
+  std::vector<TierHandle> forgotten_;  // written after they had been erased
+  std::unique_ptr<SsdTier> tier_;      // last: its end answers what is under way
+};
+
+}  // namespace fathom
