@@ -2,8 +2,6 @@
 
 #include <array>
 
-#include "cache/eviction_base.h"
-
 namespace fathom {
 namespace {
 

@@ -1,47 +1,16 @@
-// Who must go when a tier is full: policies behind one seam, pure and deterministic, used by the cache and by the
-// simulator alike.
+// The policies of the KV cache, by name; the seam and those that experts use too are in base/eviction_policy.h.
 //
-// Entries are known by an id; one that comes back with the same id is recognised by policies that remember. Blocks form
-// trees, and a block is of no use without those before it: an entry that names its parent is always offered before that
-// parent, at no cost for the parents in between. Time comes from the caller (seconds on any clock that does not go
-// back). Not thread-safe.
+// Not thread-safe.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <string_view>
 
+#include "base/eviction_policy.h"
 #include "base/result.h"
 
 namespace fathom {
-
-using CacheEntryId = uint64_t;
-
-inline constexpr CacheEntryId kNoCacheEntry = 0;
-
-struct CacheEntryCost {
-  int64_t bytes = 0;
-  double saved_seconds = 0;  // what a hit saves: time to compute the block's rows less time to load them
-  CacheEntryId parent = kNoCacheEntry;  // the block before it; not counted unless it is inserted already
-};
-
-class EvictionPolicy {
- public:
-  virtual ~EvictionPolicy() = default;
-  /// A new entry; for one that is there already, its cost is replaced.
-  virtual void Insert(CacheEntryId id, const CacheEntryCost& cost, double now) = 0;
-  /// A hit. An id that is not inserted is ignored.
-  virtual void Touch(CacheEntryId id, double now) = 0;
-  /// It is gone; as evicted if it was the last victim. An id that is not inserted is ignored.
-  virtual void Remove(CacheEntryId id) = 0;
-  /// The entry to give up first among those that have no children here and for which may_go(id); nothing when there is
-  /// none. Does not remove it. may_go is for what the policy cannot know (pinned, in use), and costs when it refuses
-  /// many: an entry refused again and again is treated as if just used.
-  virtual std::optional<CacheEntryId> Victim(const std::function<bool(CacheEntryId)>& may_go) = 0;
-  virtual size_t size() const = 0;
-};
 
 enum class EvictionKind { kSavedTime, kLru, kS3Fifo };
 std::string_view EvictionKindName(EvictionKind kind);  // "saved-time", "lru", "s3-fifo"
@@ -49,5 +18,7 @@ std::string_view EvictionKindName(EvictionKind kind);  // "saved-time", "lru", "
 Result<EvictionKind> ParseEvictionKind(std::string_view name);
 /// capacity_bytes: of the tier, for policies that divide it.
 std::unique_ptr<EvictionPolicy> MakeEvictionPolicy(EvictionKind kind, int64_t capacity_bytes);
+
+std::unique_ptr<EvictionPolicy> MakeSavedTimePolicy();
 
 }  // namespace fathom

@@ -12,7 +12,8 @@
 #include <deque>
 #include <map>
 
-#include "cache/eviction_base.h"
+#include "base/eviction_base.h"
+#include "cache/eviction.h"
 #include "cache/reuse_model.h"
 
 namespace fathom {

@@ -66,6 +66,7 @@ int Dispatch(int argc, char** argv) {
   RegisterPlan(app, selected);
   RegisterTrainReport(app, selected);
   RegisterCache(app, selected);
+  RegisterExperts(app, selected);
   RegisterDoctor(app, selected);
   RegisterVersion(app, selected);
 

@@ -42,6 +42,7 @@ void RegisterTrainReport(CLI::App& app, Action& selected);
 void RegisterPull(CLI::App& app, Action& selected);
 void RegisterTasks(CLI::App& app, Action& selected);
 void RegisterCache(CLI::App& app, Action& selected);
+void RegisterExperts(CLI::App& app, Action& selected);
 void RegisterDoctor(CLI::App& app, Action& selected);
 void RegisterVersion(CLI::App& app, Action& selected);
 

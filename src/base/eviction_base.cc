@@ -1,4 +1,4 @@
-#include "cache/eviction_base.h"
+#include "base/eviction_base.h"
 
 namespace fathom {
 

@@ -6,7 +6,7 @@
 #include <array>
 #include <deque>
 
-#include "cache/eviction_base.h"
+#include "base/eviction_base.h"
 
 namespace fathom {
 namespace {

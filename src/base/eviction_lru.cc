@@ -1,5 +1,5 @@
 // Least recently used.
-#include "cache/eviction_base.h"
+#include "base/eviction_base.h"
 
 namespace fathom {
 namespace {

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "cache/eviction.h"
+#include "base/eviction_policy.h"
 
 namespace fathom {
 
@@ -89,9 +89,5 @@ class LeafFirstPolicy : public EvictionPolicy {
   double now_ = 0;
   const Entry* victim_ = nullptr;
 };
-
-std::unique_ptr<EvictionPolicy> MakeLruPolicy();
-std::unique_ptr<EvictionPolicy> MakeS3FifoPolicy(int64_t capacity_bytes);
-std::unique_ptr<EvictionPolicy> MakeSavedTimePolicy();
 
 }  // namespace fathom
