@@ -160,11 +160,16 @@ class PosixDirectFile : public DirectFile {
 }  // namespace
 
 Result<std::unique_ptr<DirectFile>> OpenPosixDirectFile(const std::string& path, const DirectOpenOptions& options) {
-  const int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK | (options.create ? O_CREAT : 0);
+  int flags = O_RDWR | O_CLOEXEC | O_NONBLOCK | (options.create ? O_CREAT : 0);
   bool direct = options.direct;
   int raw;
   for (;;) {
     raw = ::open(path.c_str(), flags | (direct ? O_DIRECT : 0), 0644);
+    // A file that may only be read (a model in a shared folder) is opened for that; writing it fails later.
+    if (raw < 0 && !options.create && (flags & O_RDWR) != 0 && (errno == EACCES || errno == EROFS || errno == ETXTBSY)) {
+      flags &= ~O_RDWR;
+      continue;
+    }
     if (raw >= 0 || (errno != EINTR && !(errno == EINVAL && direct))) break;
     if (errno == EINVAL) direct = false;
   }

@@ -1,0 +1,81 @@
+// Where each expert's three matrices lie in a model's files, and where they come to lie in a slot.
+//
+// An expert is read in as few reads as its parts allow (parts closer together than kGap are one read), each from the
+// 4096-aligned offset below its first byte to the one above its last; in the slot it keeps its position within the page,
+// so nothing is moved after it arrives. Works for GGUF stacks (ffn_{gate,up,down}_exps, fused ffn_gate_up_exps) and for
+// Hugging Face's one tensor an expert, FP8 scales included.
+//
+// Immutable, thread-safe. Keeps nothing of the ModelFile.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "experts/expert_id.h"
+#include "format/model_file.h"
+#include "tensor/view.h"
+
+namespace fathom {
+
+struct ExpertViews {
+  WeightView gate, up;  // [moe_intermediate, hidden]
+  WeightView down;      // [hidden, moe_intermediate]
+};
+
+/// All of it in multiples of 4096.
+struct ExpertRead {
+  int32_t file = 0;  // of files()
+  int64_t offset = 0, bytes = 0;
+  int64_t slot_offset = 0;
+};
+
+class ExpertLayout {
+ public:
+  static constexpr int64_t kPage = 4096;
+  static constexpr int64_t kGap = 64 << 10;  // bytes read in vain rather than with another read
+
+  /// Errors: kUnsupported (a dense model; a type or an alignment that cannot be computed with in place), kCorrupt (a
+  /// tensor is missing or has the wrong shape).
+  static Result<ExpertLayout> Create(const ModelFile& file);
+
+  const ExpertGeometry& geometry() const { return geometry_; }
+  int32_t first_layer() const { return first_layer_; }  // the model's layer that is MoE layer 0
+  std::span<const std::string> files() const { return files_; }
+  int64_t slot_bytes() const { return slot_bytes_; }      // a multiple of 4096 that every expert fits in
+  int64_t total_bytes() const { return total_bytes_; }    // of all experts' matrices
+  std::span<const ExpertRead> Reads(ExpertId id) const {
+    return std::span(reads_).subspan(first_read_[id], first_read_[id + 1] - first_read_[id]);
+  }
+  /// The matrices of an expert that lies in `slot`.
+  ExpertViews Views(ExpertId id, const std::byte* slot) const;
+
+ private:
+  struct Part {
+    int32_t file = 0;
+    int64_t offset = 0, bytes = 0;
+  };
+  struct Place {
+    int64_t gate = 0, up = 0, down = 0;                     // in the slot
+    int64_t gate_scale = -1, up_scale = -1, down_scale = -1;
+  };
+  struct LayerShape {
+    WeightView gate, up, down;  // without data
+  };
+  struct Source;  // of one matrix of a layer's experts
+
+  void AddExpert(const std::vector<Part>& parts, std::vector<int64_t>* at);
+
+  ExpertGeometry geometry_;
+  int32_t first_layer_ = 0;
+  std::vector<std::string> files_;
+  int64_t slot_bytes_ = 0, total_bytes_ = 0;
+  std::vector<LayerShape> shapes_;   // by layer
+  std::vector<Place> places_;        // by expert
+  std::vector<ExpertRead> reads_;
+  std::vector<int32_t> first_read_;  // by expert, and one more
+};
+
+}  // namespace fathom

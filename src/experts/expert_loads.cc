@@ -1,0 +1,272 @@
+// Bringing experts in: slots, pieces of reads, what arrives, and prefetching behind all that.
+#define XXH_STATIC_LINKING_ONLY
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "experts/expert_store_impl.h"
+
+namespace fathom {
+namespace {
+
+constexpr uint8_t kDemandPriority = 0, kPrefetchPriority = 2;
+constexpr int64_t kSampleBytes = 64, kSamplesOfRead = 8;
+
+}  // namespace
+
+bool ExpertStoreImpl::MayGo(ExpertId id, bool guarded) const {
+  const Slot& slot = slots_[slot_of_[id]];
+  if (!slot.ready || slot.pins > 0) return false;
+  // What was prefetched or hinted at for a pass that is still to come.
+  return guarded || slot.guard < PassFor(geometry_.LayerOf(id));
+}
+
+std::optional<int32_t> ExpertStoreImpl::TakeSlot(bool prefetch) {
+  if (!free_.empty()) {
+    const int32_t slot = free_.back();
+    free_.pop_back();
+    return slot;
+  }
+  if (static_cast<int64_t>(slots_.size()) > target_slots_) return std::nullopt;  // has to shrink first
+  auto victim = policy_->Victim([&](ExpertId id) { return MayGo(id, false); });
+  if (!victim && !prefetch) victim = policy_->Victim([&](ExpertId id) { return MayGo(id, true); });
+  if (!victim) return std::nullopt;
+  const int32_t slot = slot_of_[*victim];
+  Drop(slot);
+  return slot;
+}
+
+void ExpertStoreImpl::Drop(int32_t index) {
+  Slot& slot = slots_[index];
+  policy_->Remove(slot.id);
+  slot_of_[slot.id] = -1;
+  slot = {};
+  ++stats_.evictions;
+}
+
+std::shared_ptr<ExpertLoad> ExpertStoreImpl::StartLoad(ExpertId id, int32_t index, bool demanded) {
+  auto load = std::make_shared<ExpertLoad>();
+  load->id = id;
+  load->slot = index;
+  load->demanded = demanded;
+  load->since = ExpertLoad::Clock::now();
+  Slot& slot = slots_[index];
+  slot.id = id;
+  slot.ready = false;
+  slot.prefetched = !demanded;
+  slot.guard = demanded ? 0 : PassFor(geometry_.LayerOf(id));
+  slot_of_[id] = index;
+  loads_[id] = load;
+  return load;
+}
+
+void ExpertStoreImpl::Demand(const std::shared_ptr<ExpertLoad>& load, Requests* requests) {
+  load->demanded = true;
+  load->since = ExpertLoad::Clock::now();
+  demand_in_flight_ += load->in_flight;
+  if (prefetch_ == load) prefetch_.reset();
+  IssueAll(load, requests);
+}
+
+void ExpertStoreImpl::IssueAll(const std::shared_ptr<ExpertLoad>& load, Requests* requests) {
+  while (IssuePiece(load, INT64_MAX, requests)) {
+  }
+}
+
+bool ExpertStoreImpl::IssuePiece(const std::shared_ptr<ExpertLoad>& load, int64_t piece_bytes, Requests* requests) {
+  if (load->issued_all || load->finished) return false;
+  const auto reads = layout_.Reads(load->id);
+  const ExpertRead& read = reads[load->next_read];
+  const int64_t offset = read.offset + load->next_byte;
+  const int64_t bytes = std::min(piece_bytes, read.bytes - load->next_byte);
+  const int64_t readable = files_->Readable(read.file, offset, bytes);
+  if (readable > 0) {
+    AsyncIoRequest request{.file = files_->file(read.file),
+                           .offset = offset,
+                           .memory = memory_->slot(load->slot) + read.slot_offset + load->next_byte,
+                           .bytes = readable,
+                           .priority = load->demanded ? kDemandPriority : kPrefetchPriority,
+                           .done = {}};
+    request.done = [this, load, readable](Status status) { Completed(load, readable, std::move(status)); };
+    requests->push_back(std::move(request));
+    ++load->in_flight;
+    ++in_flight_;
+    demand_in_flight_ += load->demanded;
+  }
+  load->next_byte += bytes;
+  if (load->next_byte == read.bytes) {
+    load->next_byte = 0;
+    load->issued_all = ++load->next_read == reads.size();
+  }
+  if (load->issued_all && load->in_flight == 0) Arrived(*load);  // all of it in a file's last page
+  return !load->issued_all;
+}
+
+void ExpertStoreImpl::Submit(Requests requests) {
+  if (!requests.empty()) io_->Submit(std::move(requests));
+}
+
+void ExpertStoreImpl::Completed(const std::shared_ptr<ExpertLoad>& load, int64_t bytes, Status status) {
+  Requests requests;
+  {
+    const Lock lock(mutex_);
+    --in_flight_;
+    --load->in_flight;
+    demand_in_flight_ -= load->demanded;
+    if (status) {
+      stats_.bytes_read += bytes;
+    } else {
+      if (load->error) load->error = std::move(status);
+      load->issued_all = true;  // no more of this try
+      if (prefetch_ == load) prefetch_.reset();
+    }
+    if (load->issued_all && load->in_flight == 0) TriedAll(load, &requests);
+    PumpPrefetch(&requests);
+    changed_.notify_all();
+    if (requests.empty()) return;  // the store may be gone after this
+  }
+  Submit(std::move(requests));
+}
+
+void ExpertStoreImpl::TriedAll(const std::shared_ptr<ExpertLoad>& load, Requests* requests) {
+  if (load->error) return Arrived(*load);
+  const ErrorCode code = load->error.error().code;
+  const bool again = (code == ErrorCode::kIo || code == ErrorCode::kResource) && load->demanded && !stopping_;
+  if (again && ++load->tries < kTries) {
+    ++stats_.retries;
+    load->error = {};
+    load->issued_all = false;
+    load->next_read = 0;
+    load->next_byte = 0;
+    return IssueAll(load, requests);
+  }
+  // A file that ends too early was cut, unless the file system says otherwise.
+  if (code == ErrorCode::kCorrupt && health_) health_ = files_->CheckUnchanged();
+  GiveUp(*load, std::move(load->error));
+}
+
+void ExpertStoreImpl::Arrived(ExpertLoad& load) {
+  Slot& slot = slots_[load.slot];
+  std::byte* memory = memory_->slot(load.slot);
+  for (const ExpertRead& read : layout_.Reads(load.id))
+    files_->CopyTail(read.file, read.offset, read.bytes, memory + read.slot_offset);
+  if (Status status = Verify(load); !status) {
+    if (health_) health_ = status;
+    return GiveUp(load, std::move(status));
+  }
+  slot.ready = true;
+  policy_->Insert(load.id);
+  load.finished = true;
+  if (load.demanded) {
+    const double seconds = std::chrono::duration<double>(ExpertLoad::Clock::now() - load.since).count();
+    stats_.read_seconds += seconds;
+    stats_.slowest_read_seconds = std::max(stats_.slowest_read_seconds, seconds);
+  }
+  loads_.erase(load.id);
+  if (static_cast<int64_t>(slots_.size()) > target_slots_) Shrink();
+}
+
+void ExpertStoreImpl::GiveUp(ExpertLoad& load, Status status) {
+  ++stats_.failures;
+  load.finished = true;
+  load.status = std::move(status);
+  slot_of_[load.id] = -1;
+  Slot& slot = slots_[load.slot];
+  const int32_t pins = slot.pins;
+  slot = {};
+  slot.pins = pins;
+  if (pins == 0 && load.slot < target_slots_) free_.push_back(load.slot);
+  loads_.erase(load.id);
+  if (static_cast<int64_t>(slots_.size()) > target_slots_) Shrink();
+}
+
+Status ExpertStoreImpl::Verify(const ExpertLoad& load) {
+  XXH3_state_t hash;
+  XXH3_64bits_reset(&hash);
+  int32_t checked = -1;
+  for (const ExpertRead& read : layout_.Reads(load.id)) {
+    if (read.file != checked) FATHOM_CHECK_OK(files_->CheckUnchanged(read.file));
+    checked = read.file;
+    const std::byte* memory = memory_->slot(load.slot) + read.slot_offset;
+    // Within what the file has: behind its end the slot holds what was there before.
+    const int64_t step = read.bytes / kSamplesOfRead / kSampleBytes * kSampleBytes;
+    for (int64_t s = 0; s < kSamplesOfRead; ++s) {
+      const int64_t at = s * step + step / 2;
+      const bool inside = files_->Readable(read.file, read.offset + at, kSampleBytes) == kSampleBytes;
+      if (inside) XXH3_64bits_update(&hash, memory + at, kSampleBytes);
+    }
+  }
+  const uint64_t sample = std::max<uint64_t>(XXH3_64bits_digest(&hash), 1);
+  if (samples_[load.id] == 0) samples_[load.id] = sample;
+  if (samples_[load.id] == sample) return {};
+  return Fail(ErrorCode::kCorrupt, "{}: the model file's content was changed while in use; load the model again, and "
+              "replace models by renaming", files_->file(checked)->path());
+}
+
+void ExpertStoreImpl::PumpPrefetch(Requests* requests) {
+  while (!stopping_ && health_ && demand_in_flight_ == 0 && in_flight_ < options_.prefetch_pieces) {
+    if (prefetch_ == nullptr) prefetch_ = NextPrefetch();
+    if (prefetch_ == nullptr) return;
+    const std::shared_ptr<ExpertLoad> load = prefetch_;
+    if (!IssuePiece(load, options_.prefetch_piece, requests)) prefetch_.reset();
+  }
+}
+
+std::shared_ptr<ExpertLoad> ExpertStoreImpl::NextPrefetch() {
+  const int32_t layers = geometry_.layers, at = layer_ < layers ? layer_ : layers - 1;
+  for (int32_t step = 1; step <= layers; ++step) {
+    const int32_t layer = (at + step) % layers;
+    auto& wanted = hints_[layer];
+    while (!wanted.empty()) {
+      const Wanted next = wanted.front();
+      if (slot_of_[next.id] >= 0 || next.pass < PassFor(layer)) {
+        wanted.pop_front();
+        continue;
+      }
+      const auto slot = TakeSlot(true);
+      if (!slot) return nullptr;
+      wanted.pop_front();
+      ++stats_.prefetch_reads;
+      return StartLoad(next.id, *slot, false);
+    }
+  }
+  while (!warm_.empty() && !free_.empty()) {
+    const ExpertId id = warm_.front();
+    warm_.pop_front();
+    if (slot_of_[id] >= 0) continue;
+    const int32_t slot = *TakeSlot(true);
+    ++stats_.prefetch_reads;
+    const auto load = StartLoad(id, slot, false);
+    slots_[slot].guard = 0;  // like any other resident
+    return load;
+  }
+  return nullptr;
+}
+
+void ExpertStoreImpl::Hint(int32_t layer, std::span<const ExpertGuess> experts) {
+  Requests requests;
+  {
+    const Lock lock(mutex_);
+    auto& wanted = hints_[layer];
+    wanted.clear();
+    for (const ExpertGuess& guess : experts) {
+      const ExpertId id = geometry_.Id(layer, guess.expert);
+      policy_->Predict(id, guess.probability);
+      ++stats_.hinted;
+      hinted_pass_[id] = PassFor(layer);
+      if (guess.probability < options_.prefetch_probability) continue;
+      if (slot_of_[id] >= 0) {
+        // Here already: keep it until then.
+        slots_[slot_of_[id]].guard = PassFor(layer);
+        continue;
+      }
+      wanted.push_back({id, PassFor(layer), guess.probability});
+    }
+    std::stable_sort(wanted.begin(), wanted.end(),
+                     [](const Wanted& a, const Wanted& b) { return a.probability > b.probability; });
+    PumpPrefetch(&requests);
+  }
+  Submit(std::move(requests));
+}
+
+}  // namespace fathom

@@ -1,0 +1,394 @@
+#include "experts/expert_store.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "experts/expert_store_impl.h"
+
+namespace fathom {
+
+using Step = ExpertBatchState::Step;
+
+ExpertLease& ExpertLease::operator=(ExpertLease&& other) noexcept {
+  if (this == &other) return *this;
+  Release();
+  store_ = std::exchange(other.store_, nullptr);
+  batch_ = std::move(other.batch_);
+  member_ = other.member_;
+  expert_ = other.expert_;
+  slot_ = std::exchange(other.slot_, -1);
+  views_ = other.views_;
+  return *this;
+}
+
+void ExpertLease::Release() {
+  if (auto* store = std::exchange(store_, nullptr)) store->Release(*batch_, slot_);
+}
+
+ExpertBatch::~ExpertBatch() {
+  if (state_ != nullptr) store_->Abandon(*state_);
+}
+Result<std::optional<ExpertLease>> ExpertBatch::Next() { return store_->Next(state_, true); }
+Result<std::optional<ExpertLease>> ExpertBatch::Try() { return store_->Next(state_, false); }
+int32_t ExpertBatch::left() const { return store_->Left(*state_); }
+
+Result<std::unique_ptr<ExpertStore>> ExpertStore::Create(const ModelFile& file, Env& env, AsyncIo* io,
+                                                         const ExpertStoreOptions& options) {
+  FATHOM_TRY(ExpertLayout layout, ExpertLayout::Create(file));
+  const ExpertGeometry& geometry = layout.geometry();
+  if (options.slots < geometry.top_k || options.slots > geometry.count() || options.most_slots > geometry.count() ||
+      (options.most_slots != 0 && options.most_slots < options.slots)) {
+    return Fail(ErrorCode::kInvalidArgument, "{} expert slots (at most {}) are not in [{}, {}]", options.slots,
+                options.most_slots, geometry.top_k, geometry.count());
+  }
+  if (options.prefetch_piece < ExpertLayout::kPage || options.prefetch_piece % ExpertLayout::kPage != 0 ||
+      options.prefetch_pieces < 0) {
+    return Fail(ErrorCode::kInvalidArgument, "prefetch in {} pieces of {} bytes", options.prefetch_pieces,
+                options.prefetch_piece);
+  }
+  if (!options.heat.empty() && static_cast<int64_t>(options.heat.size()) != geometry.count())
+    return Fail(ErrorCode::kInvalidArgument, "heat of {} experts, there are {}", options.heat.size(), geometry.count());
+  auto store = std::make_unique<ExpertStoreImpl>(env, std::move(layout), options);
+  FATHOM_CHECK_OK(store->Open(io));
+  return store;
+}
+
+ExpertStoreImpl::ExpertStoreImpl(Env& env, ExpertLayout layout, const ExpertStoreOptions& options)
+    : env_(env), layout_(std::move(layout)), geometry_(layout_.geometry()), options_(options) {}
+
+Status ExpertStoreImpl::Open(AsyncIo* io) {
+  FATHOM_TRY(files_, ModelFiles::Open(env_, layout_.files(), options_.direct));
+  const int64_t most = options_.most_slots > 0 ? options_.most_slots : geometry_.count();
+  FATHOM_TRY(memory_, SlotMemory::Reserve(layout_.slot_bytes(), most));
+  FATHOM_CHECK_OK(memory_->Resize(options_.slots));
+  if (io == nullptr) {
+    FATHOM_TRY(own_io_, AsyncIo::Create({.depth = 64, .threads = 8}));
+    io = own_io_.get();
+  }
+  io_ = io;
+  if (!options_.resizable) io_->Register({memory_->slot(0), static_cast<size_t>(memory_->bytes())});
+  policy_ = MakeExpertPolicy(options_.policy, geometry_, options_.slots, options_.heat);
+  slots_.resize(options_.slots);
+  target_slots_ = options_.slots;
+  RebuildFree();
+  slot_of_.assign(geometry_.count(), -1);
+  samples_.assign(geometry_.count(), 0);
+  use_counts_.assign(geometry_.count(), 0);
+  hinted_pass_.assign(geometry_.count(), -1);
+  hints_.resize(geometry_.layers);
+  stats_.layer_uses.assign(geometry_.layers, 0);
+  stats_.layer_hits.assign(geometry_.layers, 0);
+
+  Requests requests;
+  {
+    const Lock lock(mutex_);
+    if (!options_.heat.empty()) {
+      std::vector<ExpertId> order(geometry_.count());
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(),
+                       [&](ExpertId a, ExpertId b) { return options_.heat[a] > options_.heat[b]; });
+      for (const ExpertId id : order) {
+        if (options_.heat[id] <= 0 || static_cast<int64_t>(warm_.size()) >= options_.slots) break;
+        warm_.push_back(id);
+      }
+    }
+    PumpPrefetch(&requests);
+  }
+  Submit(std::move(requests));
+  return {};
+}
+
+ExpertStoreImpl::~ExpertStoreImpl() {
+  {
+    const Lock lock(mutex_);
+    stopping_ = true;
+  }
+  own_io_.reset();
+  Lock lock(mutex_);
+  changed_.wait(lock, [&] { return in_flight_ == 0; });
+}
+
+ExpertBatch ExpertStoreImpl::Fetch(int32_t layer, std::span<const int32_t> experts) {
+  ExpertBatch batch;
+  batch.store_ = this;
+  batch.state_ = std::make_shared<ExpertBatchState>();
+  ExpertBatchState& state = *batch.state_;
+  state.layer = layer;
+  state.members.resize(experts.size());
+  state.left = static_cast<int32_t>(experts.size());
+  Requests requests;
+  {
+    const Lock lock(mutex_);
+    if (layer <= layer_) ++pass_;
+    layer_ = layer;
+    policy_->AtLayer(layer);
+    hints_[layer].clear();
+    for (size_t i = 0; i < experts.size(); ++i) {
+      ExpertBatchState::Member& member = state.members[i];
+      member.expert = experts[i];
+      const ExpertId id = geometry_.Id(layer, member.expert);
+      policy_->Use(id);
+      ++use_counts_[id];
+      ++stats_.uses;
+      ++stats_.layer_uses[layer];
+      stats_.hints_used += hinted_pass_[id] == pass_;
+      const int32_t index = slot_of_[id];
+      if (index < 0) continue;
+      Slot& slot = slots_[index];
+      Pin(state, member, index);
+      stats_.prefetch_used += std::exchange(slot.prefetched, false);
+      if (slot.ready) {
+        member.step = Step::kPinned;
+        ++stats_.hits;
+        ++stats_.layer_hits[layer];
+        continue;
+      }
+      member.step = Step::kArriving;
+      member.load = loads_.at(id);
+      ++stats_.arriving;
+      if (!member.load->demanded) Demand(member.load, &requests);
+    }
+    StartMembers(state, &requests);
+    PumpPrefetch(&requests);
+  }
+  Submit(std::move(requests));
+  return batch;
+}
+
+void ExpertStoreImpl::StartMembers(ExpertBatchState& batch, Requests* requests) {
+  if (!health_) return;
+  for (ExpertBatchState::Member& member : batch.members) {
+    if (member.step != Step::kWaiting) continue;
+    const ExpertId id = geometry_.Id(batch.layer, member.expert);
+    int32_t index = slot_of_[id];
+    if (index < 0) {
+      const auto slot = TakeSlot(false);
+      if (!slot) return;
+      index = *slot;
+      Pin(batch, member, index);
+      const auto load = StartLoad(id, index, true);
+      ++stats_.demand_reads;
+      member.step = Step::kArriving;
+      member.load = load;
+      IssueAll(load, requests);
+      continue;
+    }
+    // Somebody else has brought it meanwhile, or is about to.
+    Pin(batch, member, index);
+    stats_.prefetch_used += std::exchange(slots_[index].prefetched, false);
+    member.step = slots_[index].ready ? Step::kPinned : Step::kArriving;
+    if (slots_[index].ready) continue;
+    member.load = loads_.at(id);
+    if (!member.load->demanded) Demand(member.load, requests);
+  }
+}
+
+std::optional<ExpertLease> ExpertStoreImpl::HandOut(const std::shared_ptr<ExpertBatchState>& batch, size_t index) {
+  ExpertBatchState::Member& member = batch->members[index];
+  ExpertLease lease;
+  lease.store_ = this;
+  lease.batch_ = batch;
+  lease.member_ = static_cast<int32_t>(index);
+  lease.expert_ = member.expert;
+  lease.slot_ = member.slot;
+  lease.views_ = layout_.Views(geometry_.Id(batch->layer, member.expert), memory_->slot(member.slot));
+  member.step = Step::kHandedOut;
+  member.load.reset();
+  --batch->left;
+  return lease;
+}
+
+Result<std::optional<ExpertLease>> ExpertStoreImpl::Next(const std::shared_ptr<ExpertBatchState>& batch, bool wait) {
+  Lock lock(mutex_);
+  for (;;) {
+    if (!health_) return std::unexpected(health_.error());
+    if (batch->left == 0) return std::nullopt;
+    bool waiting = false, arriving = false;
+    size_t arrived = batch->members.size();
+    for (size_t i = 0; i < batch->members.size(); ++i) {
+      ExpertBatchState::Member& member = batch->members[i];
+      waiting |= member.step == Step::kWaiting;
+      if (member.step == Step::kPinned) return HandOut(batch, i);
+      if (member.step != Step::kArriving) continue;
+      if (!member.load->finished) {
+        arriving = true;
+      } else if (member.load->status) {
+        arrived = std::min(arrived, i);
+      } else {
+        const Error error = member.load->status.error();
+        member.step = Step::kHandedOut;
+        member.load.reset();
+        --batch->left;
+        Unpin(*batch, member.slot);
+        return Prefix(error, fmt::format("layer {}, expert {}", batch->layer + layout_.first_layer(), member.expert));
+      }
+    }
+    if (arrived < batch->members.size()) return HandOut(batch, arrived);
+    if (waiting) {
+      Requests requests;
+      StartMembers(*batch, &requests);
+      if (!requests.empty()) {
+        lock.unlock();
+        Submit(std::move(requests));
+        lock.lock();
+        continue;
+      }
+      const bool started = std::any_of(batch->members.begin(), batch->members.end(), [](const auto& member) {
+        return member.step == Step::kPinned || member.step == Step::kArriving;
+      });
+      if (started && !arriving) continue;
+      if (!arriving && in_flight_ == 0 && pins_ == batch->held) {
+        return Fail(ErrorCode::kResource, "all {} expert slots are held by the batch that waits for one", slots_.size());
+      }
+    }
+    if (!wait) return std::nullopt;
+    const auto since = ExpertLoad::Clock::now();
+    changed_.wait(lock);
+    stats_.stall_seconds += std::chrono::duration<double>(ExpertLoad::Clock::now() - since).count();
+  }
+}
+
+int32_t ExpertStoreImpl::Left(const ExpertBatchState& batch) const {
+  const Lock lock(mutex_);
+  return batch.left;
+}
+
+void ExpertStoreImpl::Abandon(ExpertBatchState& batch) {
+  Requests requests;
+  {
+    const Lock lock(mutex_);
+    for (ExpertBatchState::Member& member : batch.members) {
+      const bool pinned = member.step == Step::kPinned || member.step == Step::kArriving;
+      member.step = Step::kHandedOut;
+      member.load.reset();
+      if (pinned) Unpin(batch, member.slot);
+    }
+    batch.left = 0;
+    PumpPrefetch(&requests);
+  }
+  Submit(std::move(requests));
+}
+
+void ExpertStoreImpl::Release(ExpertBatchState& batch, int32_t slot) {
+  Requests requests;
+  {
+    const Lock lock(mutex_);
+    Unpin(batch, slot);
+    if (batch.left > 0) StartMembers(batch, &requests);
+    PumpPrefetch(&requests);
+  }
+  Submit(std::move(requests));
+}
+
+void ExpertStoreImpl::Pin(ExpertBatchState& batch, ExpertBatchState::Member& member, int32_t slot) {
+  member.slot = slot;
+  ++slots_[slot].pins;
+  ++pins_;
+  ++batch.held;
+}
+
+void ExpertStoreImpl::Unpin(ExpertBatchState& batch, int32_t index) {
+  Slot& slot = slots_[index];
+  --slot.pins;
+  --pins_;
+  --batch.held;
+  if (slot.pins == 0 && slot.id == kNone && index < target_slots_) free_.push_back(index);
+  if (slot.pins == 0 && static_cast<int64_t>(slots_.size()) > target_slots_) Shrink();
+  changed_.notify_all();
+}
+
+void ExpertStoreImpl::RebuildFree() {
+  free_.clear();
+  for (auto i = static_cast<int32_t>(std::min<int64_t>(target_slots_, static_cast<int64_t>(slots_.size()))); i-- > 0;)
+    if (slots_[i].id == kNone && slots_[i].pins == 0) free_.push_back(i);
+}
+
+Status ExpertStoreImpl::Resize(int64_t slots) {
+  const int64_t most = options_.most_slots > 0 ? options_.most_slots : geometry_.count();
+  if (!options_.resizable) return Fail(ErrorCode::kInvalidArgument, "these expert slots are fixed");
+  if (slots < geometry_.top_k || slots > most) {
+    return Fail(ErrorCode::kInvalidArgument, "{} expert slots are not in [{}, {}]", slots, geometry_.top_k, most);
+  }
+  Requests requests;
+  {
+    const Lock lock(mutex_);
+    if (slots > static_cast<int64_t>(slots_.size())) {
+      FATHOM_CHECK_OK(memory_->Resize(slots));
+      slots_.resize(slots);
+    }
+    target_slots_ = slots;
+    RebuildFree();
+    Shrink();
+    PumpPrefetch(&requests);
+    changed_.notify_all();
+  }
+  Submit(std::move(requests));
+  return {};
+}
+
+void ExpertStoreImpl::Shrink() {
+  if (static_cast<int64_t>(slots_.size()) <= target_slots_) return;
+  int64_t occupied = 0;
+  for (const Slot& slot : slots_) occupied += slot.id != kNone || slot.pins > 0;
+  while (occupied > target_slots_) {
+    const auto victim = policy_->Victim([&](ExpertId id) { return MayGo(id, true); });
+    if (!victim) break;
+    Drop(slot_of_[*victim]);
+    --occupied;
+  }
+  RebuildFree();
+  // Those that stay move down.
+  for (auto i = static_cast<int32_t>(slots_.size()); i-- > target_slots_ && !free_.empty();) {
+    if (slots_[i].id == kNone || !slots_[i].ready || slots_[i].pins > 0) continue;
+    const int32_t to = free_.back();
+    free_.pop_back();
+    std::memcpy(memory_->slot(to), memory_->slot(i), static_cast<size_t>(layout_.slot_bytes()));
+    slots_[to] = std::exchange(slots_[i], Slot{});
+    slot_of_[slots_[to].id] = to;
+  }
+  while (static_cast<int64_t>(slots_.size()) > target_slots_ && slots_.back().id == kNone && slots_.back().pins == 0)
+    slots_.pop_back();
+  (void)memory_->Resize(static_cast<int64_t>(slots_.size()));  // smaller: cannot fail
+}
+
+int64_t ExpertStoreImpl::slots() const {
+  const Lock lock(mutex_);
+  return static_cast<int64_t>(slots_.size());
+}
+
+ExpertStoreStats ExpertStoreImpl::stats() const {
+  const Lock lock(mutex_);
+  ExpertStoreStats stats = stats_;
+  stats.slots = static_cast<int64_t>(slots_.size());
+  stats.slot_bytes = layout_.slot_bytes();
+  for (const Slot& slot : slots_) {
+    stats.resident += slot.ready;
+    stats.leased += slot.pins > 0;
+  }
+  return stats;
+}
+
+std::vector<float> ExpertStoreImpl::Heat() const {
+  const Lock lock(mutex_);
+  std::vector<float> heat(geometry_.count());
+  // The earlier heat counts as kEarlier passes.
+  constexpr double kEarlier = 200;
+  const double earlier = options_.heat.empty() ? 0 : kEarlier, passes = static_cast<double>(pass_) + 1;
+  for (int32_t id = 0; id < geometry_.count(); ++id) {
+    const double before = options_.heat.empty() ? 0 : options_.heat[id];
+    const double uses = std::min(static_cast<double>(use_counts_[id]), passes);
+    heat[id] = static_cast<float>((uses + before * earlier) / (passes + earlier));
+  }
+  return heat;
+}
+
+Status ExpertStoreImpl::CheckUnchanged() {
+  const Status status = files_->CheckUnchanged();
+  const Lock lock(mutex_);
+  if (!status && health_) health_ = status;
+  changed_.notify_all();
+  return health_;
+}
+
+}  // namespace fathom
