@@ -44,6 +44,10 @@ BlockKey KvSpace::Digest() const {
   AppendNumber(bytes, layout.row_values);
   AppendNumber(bytes, KvLayout::kBlockTokens);
   AppendNumber(bytes, layout_version);
+  if (layout.row().packed()) {  // other spaces keep the digests they had before there were such rows
+    AppendNumber(bytes, layout.row_tail);
+    AppendNumber(bytes, layout.row_group);
+  }
   return FromXxh(XXH3_128bits(bytes.data(), bytes.size()));
 }
 

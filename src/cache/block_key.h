@@ -28,7 +28,7 @@ struct BlockKey {
 struct KvSpace {
   std::string model_fingerprint;  // SHA-256 over the model's tensors' names, types, shapes and sampled bytes, hex
   std::string rope;               // base, scaling and layout, as text
-  KvLayout layout;                // element type, layers, values a row
+  KvLayout layout;                // element type, layers, values a row, groups
   int32_t layout_version = 1;     // of block contents and of the arithmetic that fills them
 
   /// XXH3-128 over all of it, each field with its length.

@@ -32,6 +32,10 @@ TEST(BlockKey, EveryFieldOfTheSpaceMatters) {
   add([](KvSpace& s) { s.layout.layers = 28; });
   add([](KvSpace& s) { s.layout.row_values = 577; });
   add([](KvSpace& s) { s.layout_version = 2; });
+  add([](KvSpace& s) { s.layout.dtype = DType::kI8, s.layout.row_tail = 64, s.layout.row_group = 128; });
+  add([](KvSpace& s) { s.layout.dtype = DType::kF8_E4M3, s.layout.row_tail = 64, s.layout.row_group = 128; });
+  add([](KvSpace& s) { s.layout.dtype = DType::kF8_E4M3, s.layout.row_tail = 64, s.layout.row_group = 64; });
+  add([](KvSpace& s) { s.layout.dtype = DType::kF8_E4M3, s.layout.row_tail = 0, s.layout.row_group = 128; });
   add([](KvSpace& s) { s.model_fingerprint += s.rope, s.rope.clear(); });  // the same bytes, divided elsewhere
   for (const KvSpace& space : spaces) seen.insert(ToHex(space.Digest()));
   EXPECT_EQ(seen.size(), spaces.size());

@@ -18,18 +18,21 @@
 
 #include "base/aligned_buffer.h"
 #include "base/result.h"
-#include "tensor/dtype.h"
+#include "tensor/kv_row.h"
 
 namespace fathom {
 
 struct KvLayout {
   static constexpr int64_t kBlockTokens = 64;
 
-  DType dtype = DType::kBF16;  // kF32, kF16, kBF16
+  DType dtype = DType::kBF16;  // kF32, kF16, kBF16, kF8_E4M3, kI8
   int64_t layers = 0;
   int64_t row_values = 0;      // values per token per layer
+  int64_t row_tail = 0;        // in 8 bits: so many of them, at the end, stay bf16 (tensor/kv_row.h)
+  int64_t row_group = 0;       // in 8 bits: values that share a scale
 
-  int64_t row_bytes() const { return (row_values * (dtype == DType::kF32 ? 4 : 2) + 63) / 64 * 64; }
+  KvRowFormat row() const { return {dtype, row_values, row_tail, row_group}; }
+  int64_t row_bytes() const { return (row().bytes() + 63) / 64 * 64; }
   int64_t layer_bytes() const { return kBlockTokens * row_bytes(); }  // a multiple of 4096
   int64_t block_bytes() const { return layers * layer_bytes(); }
   int64_t bytes_per_token() const { return layers * row_bytes(); }

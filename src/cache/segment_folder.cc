@@ -130,7 +130,8 @@ Status SegmentFolder::OpenOwn(const std::string& path, const std::string& key_fi
   if (!info && info.error().code == ErrorCode::kUnsupported) return Prefix(info.error(), path);
   if (!info) return unusable(info.error().message);
   if (info->space != prototype_.space || info->layers != prototype_.layers || info->row_bytes != prototype_.row_bytes ||
-      info->row_values != prototype_.row_values || info->dtype != prototype_.dtype) {
+      info->row_values != prototype_.row_values || info->dtype != prototype_.dtype ||
+      info->row_tail != prototype_.row_tail || info->row_group != prototype_.row_group) {
     return unusable("it is of another space");
   }
   if (info->encrypted && !prototype_.encrypted) {

@@ -55,17 +55,12 @@ bool ChecksumFits(std::span<const std::byte> in) {
   return Take<uint64_t>(in, in.size() - 8) == RowsChecksum(in.first(in.size() - 8));
 }
 
+// A type's code is its place here, from 1 on.
+constexpr DType kRowTypes[] = {DType::kF32, DType::kF16, DType::kBF16, DType::kF8_E4M3, DType::kI8};
+
 uint32_t DTypeCode(DType dtype) {
-  switch (dtype) {
-    case DType::kF32:
-      return 1;
-    case DType::kF16:
-      return 2;
-    case DType::kBF16:
-      return 3;
-    default:
-      return 0;
-  }
+  const auto* at = std::find(std::begin(kRowTypes), std::end(kRowTypes), dtype);
+  return at == std::end(kRowTypes) ? 0 : static_cast<uint32_t>(at - std::begin(kRowTypes)) + 1;
 }
 
 std::array<std::byte, kPrivateBytes> PrivatePart(const BlockMeta& meta) {
@@ -129,6 +124,15 @@ Status SegmentInfo::Check() const {
     return Fail(ErrorCode::kInvalidArgument, "{} slots, not in [1, {}]", slots, kSegmentMostSlots);
   }
   if (DTypeCode(dtype) == 0) return Fail(ErrorCode::kInvalidArgument, "not an element type of KV rows");
+  const KvRowFormat row{dtype, row_values, row_tail, row_group};
+  if (row.packed() ? row_tail < 0 || row_tail >= row_values || row_group < 1 || row_group > row_values
+                   : row_tail != 0 || row_group != 0) {
+    return Fail(ErrorCode::kInvalidArgument, "{} values a row with a tail of {} in groups of {}", row_values, row_tail,
+                row_group);
+  }
+  if (row.bytes() > row_bytes) {
+    return Fail(ErrorCode::kInvalidArgument, "rows of {} bytes do not hold {} values", row_bytes, row_values);
+  }
   return {};
 }
 
@@ -149,6 +153,8 @@ void EncodeSuperblock(const SegmentInfo& info, std::span<std::byte> page) {
   Put(page, 72, info.created_at);
   Put(page, 80, uint32_t{info.encrypted});
   if (info.encrypted) std::memcpy(page.data() + 88, info.key_id.data(), info.key_id.size());
+  Put(page, 104, static_cast<uint32_t>(info.row_tail));
+  Put(page, 108, static_cast<uint32_t>(info.row_group));
   PutChecksum(page);
 }
 
@@ -166,7 +172,10 @@ Result<SegmentInfo> DecodeSuperblock(std::span<const std::byte> page) {
   info.row_values = Take<uint32_t>(page, 36);
   info.row_bytes = Take<uint32_t>(page, 40);
   const auto dtype = Take<uint32_t>(page, 44);
-  info.dtype = dtype == 1 ? DType::kF32 : dtype == 2 ? DType::kF16 : DType::kBF16;
+  if (dtype < 1 || dtype > std::size(kRowTypes)) return Fail(ErrorCode::kCorrupt, "superblock: element type {}", dtype);
+  info.dtype = kRowTypes[dtype - 1];
+  info.row_tail = Take<uint32_t>(page, 104);
+  info.row_group = Take<uint32_t>(page, 108);
   info.slots = Take<int64_t>(page, 56);
   info.number = Take<uint64_t>(page, 64);
   info.created_at = Take<int64_t>(page, 72);
@@ -176,7 +185,7 @@ Result<SegmentInfo> DecodeSuperblock(std::span<const std::byte> page) {
   if (auto status = info.Check(); !status) {
     return Fail(ErrorCode::kCorrupt, "superblock: {}", status.error().message);
   }
-  if (dtype < 1 || dtype > 3 || cipher > 1 || Take<uint32_t>(page, 12) != info.header_bytes() ||
+  if (cipher > 1 || Take<uint32_t>(page, 12) != info.header_bytes() ||
       Take<int64_t>(page, 48) != info.slot_bytes()) {
     return Fail(ErrorCode::kCorrupt, "superblock: sizes or codes that do not fit together");
   }

@@ -26,6 +26,7 @@ struct SegmentInfo {
   BlockKey space;
   DType dtype = DType::kBF16;
   int64_t layers = 0, row_values = 0, row_bytes = 0;
+  int64_t row_tail = 0, row_group = 0;  // as KvLayout; 0 but for rows in 8 bits
   int64_t slots = 0;
   uint64_t number = 0;
   int64_t created_at = 0;  // seconds since 1970

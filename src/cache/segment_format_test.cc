@@ -104,12 +104,45 @@ TEST(SegmentFormat, ValuesOutOfRangeAreRefusedThoughTheChecksumFits) {
   EXPECT_FALSE(with(36, uint32_t{0}));
   EXPECT_FALSE(with(40, uint32_t{100}));
   EXPECT_FALSE(with(40, uint32_t{0xFFFFFFC0}));
-  EXPECT_FALSE(with(44, uint32_t{4}));
+  EXPECT_FALSE(with(44, uint32_t{0}));
+  EXPECT_FALSE(with(44, uint32_t{4}));  // 8 bits without a group
+  EXPECT_FALSE(with(44, uint32_t{6}));
+  EXPECT_FALSE(with(44, uint32_t{1}));    // 100 f32 values do not fit 256 bytes
+  EXPECT_FALSE(with(104, uint32_t{1}));   // bf16 has neither tail
+  EXPECT_FALSE(with(108, uint32_t{64}));  // nor groups
   EXPECT_FALSE(with(48, int64_t{1}));
   EXPECT_FALSE(with(56, int64_t{0}));
   EXPECT_FALSE(with(56, int64_t{-1}));
   EXPECT_FALSE(with(56, int64_t{1} << 60));
   EXPECT_FALSE(with(80, uint32_t{2}));
+}
+
+TEST(SegmentFormat, RowsInEightBitsAreNamed) {
+  for (const DType dtype : {DType::kF8_E4M3, DType::kI8}) {
+    SegmentInfo info = Info();
+    info.dtype = dtype;
+    info.row_values = 150;
+    info.row_tail = 22;
+    info.row_group = 32;
+    std::vector<std::byte> page(4096);
+    EncodeSuperblock(info, page);
+    auto back = DecodeSuperblock(page);
+    ASSERT_TRUE(back) << back.error().message;
+    EXPECT_EQ(back->dtype, dtype);
+    EXPECT_EQ(back->row_tail, 22);
+    EXPECT_EQ(back->row_group, 32);
+    const auto refused = [&](auto change) {
+      SegmentInfo wrong = info;
+      change(wrong);
+      return !wrong.Check();
+    };
+    EXPECT_TRUE(refused([](SegmentInfo& i) { i.row_tail = 150; }));
+    EXPECT_TRUE(refused([](SegmentInfo& i) { i.row_tail = -1; }));
+    EXPECT_TRUE(refused([](SegmentInfo& i) { i.row_group = 0; }));
+    EXPECT_TRUE(refused([](SegmentInfo& i) { i.row_group = 151; }));
+    EXPECT_TRUE(refused([](SegmentInfo& i) { i.row_group = 1; }));  // no room for so many scales
+    EXPECT_TRUE(refused([](SegmentInfo& i) { i.dtype = DType::kQ8_0; }));
+  }
 }
 
 TEST(SegmentFormat, SlotHeaderComesBackAndAnyFlippedBitIsNoticed) {

@@ -40,6 +40,8 @@ Result<std::unique_ptr<SsdTier>> SsdTier::Open(Env& env, AsyncIo& io, const KvSp
   prototype.layers = space.layout.layers;
   prototype.row_values = space.layout.row_values;
   prototype.row_bytes = space.layout.row_bytes();
+  prototype.row_tail = space.layout.row_tail;
+  prototype.row_group = space.layout.row_group;
   prototype.slots = 1;
   std::unique_ptr<BlockCipher> cipher;
   if (!options.key_file.empty()) {

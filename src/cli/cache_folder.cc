@@ -6,10 +6,12 @@
 
 #include "cli/input.h"
 #include "cli/models.h"
+#include "cli/options.h"
 #include "engine/engine.h"
 #include "engine/fingerprint.h"
 #include "engine/tokenizer_loader.h"
 #include "io/env.h"
+#include "model/kv_layout.h"
 #include "text/chat.h"
 
 namespace fathom {
@@ -27,10 +29,6 @@ std::string DefaultFolder() {
   return home == nullptr || *home == '\0' ? std::string() : JoinPath(home, ".cache/fathom/kv");
 }
 
-KvLayout LayoutOf(const ModelConfig& config, DType dtype) {
-  return {dtype, config.num_hidden_layers, config.kv_values_per_token_layer()};
-}
-
 // The Jinja source that names the chat format, as the engine finds it.
 std::string_view TemplateOf(const TokenizerSource& source) {
   return source.chat_template.empty() ? source.tokenizer_config_json : source.chat_template;
@@ -39,15 +37,14 @@ std::string_view TemplateOf(const TokenizerSource& source) {
 /// The space of this model that the folder has blocks of.
 Result<KvSpace> ChooseSpace(const ModelFile& model, const CacheFolderOptions& options, const std::string& directory,
                             const std::vector<SpaceListing>& there) {
-  const std::pair<const char*, DType> kinds[] = {{"bf16", DType::kBF16}, {"f32", DType::kF32}, {"f16", DType::kF16}};
   std::vector<KvSpace> found;
   std::string names;
-  for (const auto& [name, dtype] : kinds) {
-    if (options.kv_type != "auto" && options.kv_type != name) continue;
-    KvSpace space = SpaceOf(model, LayoutOf(model.config(), dtype));
+  for (const std::string& name : kKvTypes) {
+    if (name == "auto" || (options.kv_type != "auto" && options.kv_type != name)) continue;
+    KvSpace space = SpaceOf(model, KvLayoutOf(model.config(), *ParseKvType(name)));
     const std::string digest = ToHex(space.Digest());
     if (std::none_of(there.begin(), there.end(), [&](const auto& listing) { return listing.digest == digest; })) continue;
-    names += (names.empty() ? "" : " and ") + std::string(name);
+    names += (names.empty() ? "" : " and ") + name;
     found.push_back(std::move(space));
   }
   if (found.empty()) {
@@ -103,9 +100,9 @@ void AddCacheFolderOptions(CLI::App& command, CacheFolderOptions& options) {
                   "whose blocks: a .gguf file, a Hugging Face directory, or a pulled model's name; default: "
                   "$FATHOM_MODEL or the pulled model")
       ->type_name("MODEL");
-  command.add_option("--kv-type", options.kv_type, "element type of the blocks: auto, f32, f16 or bf16")
+  command.add_option("--kv-type", options.kv_type, "element type of the blocks: auto, f32, f16, bf16, fp8 or int8")
       ->type_name("TYPE")
-      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16"}));
+      ->check(CLI::IsMember(kKvTypes));
   command.add_option("--cache-key-file", options.key_file, "the key of an encrypted cache")->type_name("FILE");
   command.add_option("--tenant", options.tenant, "whose prompts, where the server has API keys; default: nobody's")
       ->type_name("NAME");

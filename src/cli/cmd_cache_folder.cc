@@ -11,6 +11,7 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
+#include "model/kv_layout.h"
 
 namespace fathom {
 namespace {
@@ -124,7 +125,7 @@ Status RunStat(const FolderCommand& command) {
     }
     PrintJson({{"directory", SafeUtf8(folder.directory)},
                {"space", ToHex(folder.space.Digest())},
-               {"kv_type", DTypeName(folder.space.layout.dtype)},
+               {"kv_type", KvTypeName(folder.space.layout.dtype)},
                {"block_bytes", block_bytes},
                {"blocks", all.blocks},
                {"tokens", all.tokens},

@@ -69,6 +69,7 @@ void PrintJson(const ModelFile& model, const CheckReport& check, const InspectOp
     report["types"].push_back({{"type", type.name}, {"tensors", type.tensors}, {"bytes", type.bytes}});
   }
   report["kv_bytes_per_token"] = KvBytesPerToken(config);
+  report["kv_bytes_per_token_fp8"] = KvBytesPerToken(config, DType::kF8_E4M3);
   report["memory"] = ordered_json::array();
   for (const MemoryNeed& need : MemoryNeeds(model)) {
     report["memory"].push_back(
@@ -142,7 +143,8 @@ void PrintText(const ModelFile& model, const CheckReport& check, const InspectOp
   for (const MemoryNeed& need : MemoryNeeds(model)) {
     fmt::print("  {:>9}  {:>10}  {:>10}\n", need.context, HumanBytes(need.kv_bytes), HumanBytes(need.total_bytes));
   }
-  fmt::print("  {} of KV cache a token\n", HumanBytes(KvBytesPerToken(config)));
+  fmt::print("  {} of KV cache a token, {} with --kv-type fp8 or int8\n", HumanBytes(KvBytesPerToken(config)),
+             HumanBytes(KvBytesPerToken(config, DType::kF8_E4M3)));
 
   if (options.metadata) {
     Heading("Metadata");

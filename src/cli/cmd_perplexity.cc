@@ -91,8 +91,8 @@ void RegisterPerplexity(CLI::App& app, Action& selected) {
   command->add_option("-m,--model", options->model.model, "as for run")->type_name("MODEL");
   command->add_option("-t,--threads", options->model.threads, "compute threads; default: one per core")
       ->check(CLI::Range(1, 1024));
-  command->add_option("--kv-type", options->model.kv_type, "auto, f32, f16 or bf16")
-      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16"}));
+  command->add_option("--kv-type", options->model.kv_type, "auto, f32, f16, bf16, fp8 or int8")
+      ->check(CLI::IsMember(kKvTypes));
   command->add_option("-c,--ctx", options->window, "tokens in a window")
       ->capture_default_str()
       ->check(CLI::Range(4, 1 << 24));

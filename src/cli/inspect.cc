@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "model/kv_layout.h"
+
 namespace fathom {
 namespace {
 
@@ -103,9 +105,7 @@ std::vector<TypeShare> TypeHistogram(const ModelFile& model) {
   return shares;
 }
 
-int64_t KvBytesPerToken(const ModelConfig& config) {
-  return config.kv_values_per_token_layer() * config.num_hidden_layers * 2;
-}
+int64_t KvBytesPerToken(const ModelConfig& config, DType dtype) { return KvLayoutOf(config, dtype).bytes_per_token(); }
 
 std::vector<MemoryNeed> MemoryNeeds(const ModelFile& model) {
   const int64_t longest = std::max<int64_t>(model.config().max_position_embeddings, 1);

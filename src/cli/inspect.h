@@ -22,8 +22,8 @@ struct TypeShare {
 /// Largest share first.
 std::vector<TypeShare> TypeHistogram(const ModelFile& model);
 
-/// With 16-bit values.
-int64_t KvBytesPerToken(const ModelConfig& config);
+/// Of the cache's rows, as the engine lays them out.
+int64_t KvBytesPerToken(const ModelConfig& config, DType dtype = DType::kBF16);
 
 struct MemoryNeed {
   int64_t context = 0;  // tokens

@@ -11,6 +11,9 @@
 
 namespace fathom {
 
+/// What --kv-type takes.
+inline const std::vector<std::string> kKvTypes = {"auto", "f32", "f16", "bf16", "fp8", "int8"};
+
 struct ModelOptions {
   std::string model;
   int threads = 0;

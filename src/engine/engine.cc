@@ -25,6 +25,8 @@ DType KvDType(KvType type) {
   switch (type) {
     case KvType::kF32: return DType::kF32;
     case KvType::kF16: return DType::kF16;
+    case KvType::kFp8: return DType::kF8_E4M3;
+    case KvType::kInt8: return DType::kI8;
     default: return DType::kBF16;
   }
 }

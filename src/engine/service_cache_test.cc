@@ -34,8 +34,12 @@ class ServiceOnCache : public testing::Test {
     static std::atomic<int> count{0};
     folder_ = std::filesystem::temp_directory_path() / fmt::format("fathom-service-{}-{}", getpid(), count++);
     std::filesystem::create_directories(folder_);
-    auto engine = Engine::Load(FATHOM_SOURCE_DIR "/tests/golden/gguf/v2lite-mainline.gguf",
-                               {.threads = 1, .context_length = 250, .kv_type = KvType::kBF16, .prefill_chunk = 64});
+    Load("gguf/v2lite-mainline.gguf", KvType::kBF16);
+  }
+  void Load(const std::string& model, KvType kv_type) {
+    service_.reset();
+    auto engine = Engine::Load(FATHOM_SOURCE_DIR "/tests/golden/" + model,
+                               {.threads = 1, .context_length = 250, .kv_type = kv_type, .prefill_chunk = 64});
     ASSERT_TRUE(engine) << engine.error().message;
     engine_ = std::move(*engine);
   }
@@ -155,6 +159,42 @@ TEST_F(ServiceOnCache, LogitsThatDoNotVerifyCostAPass) {
   EXPECT_EQ(service_->stats().steps, 20);
   EXPECT_EQ(service_->stats().prompt_tokens, 1);
   EXPECT_EQ(service_->stats().cache.corrupt, 1);
+}
+
+// Rows in 8 bits are what attention reads from the first pass on, so that taking them from memory or the disk changes no
+// bit: the tokens are those that this row type gives without a cache.
+TEST_F(ServiceOnCache, RowsInEightBitsComeBackExactly) {
+  for (const char* model : {"gguf/v2lite-mainline.gguf", "gguf/llama.gguf"}) {
+    Load(model, KvType::kBF16);
+    const int64_t plain_bytes = engine_->memory().kv_bytes_per_token;
+    for (const KvType type : {KvType::kFp8, KvType::kInt8}) {
+      Load(model, type);
+      EXPECT_LT(engine_->memory().kv_bytes_per_token, plain_bytes) << model;
+      auto request = Ask(Ids(150, 1), 20);
+      const auto expected = Alone(request);
+      Start(100, 1000);
+      const auto first = Answer(request);
+      ASSERT_TRUE(first) << first.error().message;
+      // Of the other types' blocks of the same tokens, which this folder holds, none is taken.
+      EXPECT_EQ(first->generation.timings.cached_tokens, 0);
+      EXPECT_EQ(first->generation.tokens, expected);
+      const auto again = Answer(request);
+      ASSERT_TRUE(again) << again.error().message;
+      EXPECT_EQ(again->generation.tokens, expected);
+      EXPECT_GE(again->generation.timings.cached_tokens, 149);
+
+      Start(100, 1000);
+      auto next = request;
+      next.prompt.insert(next.prompt.end(), expected.begin(), expected.end());
+      for (const TokenId token : Ids(20, 9)) next.prompt.push_back(token);
+      const auto turn = Answer(next);
+      ASSERT_TRUE(turn) << turn.error().message;
+      EXPECT_EQ(turn->timings.cached_disk_tokens, 169) << turn->cache_reason;
+      EXPECT_EQ(turn->generation.tokens, Alone(next));
+      const Status sound = service_->cache()->Check();
+      EXPECT_TRUE(sound) << sound.error().message;
+    }
+  }
 }
 
 class ServiceOnCacheSoak : public ServiceOnCache, public testing::WithParamInterface<int> {};

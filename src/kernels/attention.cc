@@ -37,14 +37,14 @@ struct Item {
 };
 
 const Core& ChooseCore(const AttentionJob& job) {
-  if (job.kv.dtype == DType::kBF16 && job.k_dim % 2 == 0)
+  if ((job.kv.dtype == DType::kBF16 || KvRowFormat::IsPacked(job.kv.dtype)) && job.k_dim % 2 == 0)
     if (const Core* core = attention::Bf16Core()) return *core;
   return attention::PortableCore();
 }
 
 Shape ShapeOf(const AttentionJob& job, int64_t kv_head) {
   return {job.kv.dtype, job.k_dim, job.v_dim, job.kv.row_bytes, kv_head * job.k_dim,
-          job.kv.v_begin + kv_head * job.v_dim};
+          job.kv.v_begin + kv_head * job.v_dim, job.kv.row()};
 }
 
 int64_t Round64(int64_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -8,8 +8,10 @@
 // and values are broadcast to them, so there are no horizontal sums and any head count fills the lanes. Long contexts
 // with few queries (decode) are split over threads and combined.
 //
-// attention_ref.h has the naive twin. Dispatch at run time; bf16 caches use vdpbf16ps where the machine has it (queries
-// and probabilities are then rounded to bf16), f32 arithmetic elsewhere.
+// Rows in 8 bits (tensor/kv_row.h) are unpacked a block at a time into the thread's scratch, once for all tiles there.
+//
+// attention_ref.h has the naive twin. Dispatch at run time; caches in bf16 and in 8 bits use vdpbf16ps where the machine
+// has it (queries, probabilities and unpacked values are then rounded to bf16), f32 arithmetic elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -19,18 +21,22 @@
 #include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
 #include "tensor/dtype.h"
+#include "tensor/kv_row.h"
 
 namespace fathom {
 
 /// One layer's cached rows of one sequence. Row r lies in blocks[r / block_tokens] + offset + (r % block_tokens) *
 /// row_bytes; key head h starts at element h * k_dim, its value at v_begin + h * v_dim (0 + … when shared, MLA).
 struct KvView {
-  DType dtype = DType::kF32;  // kF32, kF16, kBF16
+  DType dtype = DType::kF32;  // kF32, kF16, kBF16, kF8_E4M3, kI8
   const std::byte* const* blocks = nullptr;
   int64_t offset = 0;        // bytes of the layer's rows inside a block
   int64_t row_bytes = 0;
   int64_t block_tokens = 64; // a power of two, at most 64
   int64_t v_begin = 0;       // elements
+  int64_t row_values = 0, row_tail = 0, row_group = 0;  // in 8 bits: as KvRowFormat
+
+  KvRowFormat row() const { return {dtype, row_values, row_tail, row_group}; }
 };
 
 struct AttentionJob {

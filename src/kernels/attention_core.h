@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tensor/dtype.h"
+#include "tensor/kv_row.h"
 
 namespace fathom::attention {
 
@@ -17,6 +18,9 @@ struct Shape {
   int64_t k_dim, v_dim;
   int64_t row_bytes;
   int64_t k_begin, v_begin;  // first element of this head's key and value in a row
+  KvRowFormat row;
+
+  bool shared() const { return k_begin == v_begin; }  // values are the keys' first part
 };
 
 struct Core {

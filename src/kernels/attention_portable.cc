@@ -1,7 +1,7 @@
-// The portable core of attention: f32 arithmetic through Highway. 16-bit caches are widened a block at a time, once
-// for all tiles that a thread works on.
+// The portable core of attention: f32 arithmetic through Highway. Caches in 16 and 8 bits are widened a block at a time,
+// once for all tiles that a thread works on.
 #include "kernels/attention_core.h"
-#include "kernels/vec_ops.h"
+#include "kernels/kv_rows.h"
 
 #include <algorithm>
 #include <cstring>
@@ -108,8 +108,8 @@ void Values(const Shape& shape, float* probabilities, const std::byte* data, con
   const bool wide = shape.dtype == DType::kF32;
   const float* values = wide ? reinterpret_cast<const float*>(data) + shape.v_begin
                              : reinterpret_cast<const float*>(block) +
-                                   (shape.v_begin == shape.k_begin ? 0 : kBlockRows * shape.k_dim);
-  const int64_t stride = wide ? shape.row_bytes / 4 : shape.v_begin == shape.k_begin ? shape.k_dim : shape.v_dim;
+                                   (shape.shared() ? 0 : kBlockRows * shape.k_dim);
+  const int64_t stride = wide ? shape.row_bytes / 4 : shape.shared() ? shape.k_dim : shape.v_dim;
   V factors[kV];
   for (int v = 0; v < kV; ++v) factors[v] = hn::LoadU(d, factor + v * kN);
   const V* scale = scale_out ? factors : nullptr;
@@ -157,8 +157,7 @@ int64_t QueryBytes(const Shape& shape) { return shape.k_dim * kLanes * 4; }
 // Keys, and values unless they are the keys' first part (MLA), widened to f32.
 int64_t BlockBytes(const Shape& shape) {
   if (shape.dtype == DType::kF32) return 0;
-  const bool shared = shape.v_begin == shape.k_begin;
-  return kBlockRows * 4 * (shape.k_dim + (shared ? 0 : shape.v_dim));
+  return kBlockRows * 4 * (shape.k_dim + (shape.shared() ? 0 : shape.v_dim));
 }
 
 void PackQueries(const Shape& shape, const float* const rows[kLanes], float scale, std::byte* packed) {
@@ -169,13 +168,12 @@ void PackQueries(const Shape& shape, const float* const rows[kLanes], float scal
 
 void PrepareBlock(const Shape& shape, const std::byte* data, int64_t count, std::byte* block) {
   if (shape.dtype == DType::kF32) return;
-  const auto widen = shape.dtype == DType::kF16 ? F16ToFloats : BF16ToFloats;
   float* keys = reinterpret_cast<float*>(block);
   float* values = keys + kBlockRows * shape.k_dim;
   for (int64_t r = 0; r < count; ++r) {
-    const uint16_t* row = reinterpret_cast<const uint16_t*>(data + r * shape.row_bytes);
-    widen(row + shape.k_begin, shape.k_dim, keys + r * shape.k_dim);
-    if (shape.v_begin != shape.k_begin) widen(row + shape.v_begin, shape.v_dim, values + r * shape.v_dim);
+    const std::byte* row = data + r * shape.row_bytes;
+    LoadKvRow(shape.row, row, shape.k_begin, shape.k_dim, keys + r * shape.k_dim);
+    if (!shape.shared()) LoadKvRow(shape.row, row, shape.v_begin, shape.v_dim, values + r * shape.v_dim);
   }
 }
 

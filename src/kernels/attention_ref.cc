@@ -3,18 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tensor/float16.h"
+#include "kernels/kv_rows_ref.h"
 
 namespace fathom {
 namespace {
 
 double Element(const KvView& kv, int64_t row, int64_t i) {
   const std::byte* data = kv.blocks[row / kv.block_tokens] + kv.offset + row % kv.block_tokens * kv.row_bytes;
-  switch (kv.dtype) {
-    case DType::kF16: return F16ToFloat(reinterpret_cast<const uint16_t*>(data)[i]);
-    case DType::kBF16: return BF16ToFloat(reinterpret_cast<const uint16_t*>(data)[i]);
-    default: return reinterpret_cast<const float*>(data)[i];
-  }
+  return KvValueRef(kv.row(), data, i);
 }
 
 }  // namespace

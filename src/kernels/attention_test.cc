@@ -7,7 +7,7 @@
 #include <random>
 
 #include "kernels/attention_ref.h"
-#include "kernels/vec_ops.h"
+#include "kernels/kv_rows.h"
 
 namespace fathom {
 namespace {
@@ -16,6 +16,7 @@ struct Case {
   DType dtype;
   int64_t tokens, first, heads, kv_heads, k_dim, v_dim;
   bool shared;  // values are the keys' first part (MLA)
+  int64_t tail = 0, group = 0;  // in 8 bits
 };
 
 // A cache of random rows in paged blocks of 64, and a job over it.
@@ -25,22 +26,21 @@ struct Fixture {
     std::normal_distribution<float> normal;
     const int64_t rows = c.first + c.tokens;
     const int64_t values = c.shared ? c.k_dim : c.kv_heads * (c.k_dim + c.v_dim);
-    const int64_t bytes = values * (c.dtype == DType::kF32 ? 4 : 2);
+    const KvRowFormat format{c.dtype, values, c.tail, c.group};
+    const int64_t bytes = format.packed() ? (format.bytes() + 63) / 64 * 64 : format.bytes();
     const int64_t offset = 128;
     for (int64_t r = 0; r < rows; ++r) {
       if (r % 64 == 0) blocks.push_back(std::vector<std::byte>(offset + 64 * bytes));
       std::vector<float> row(values);
       for (float& x : row) x = normal(random);
-      std::byte* out = blocks.back().data() + offset + r % 64 * bytes;
-      if (c.dtype == DType::kF32) memcpy(out, row.data(), bytes);
-      if (c.dtype == DType::kF16) FloatsToF16(row.data(), values, reinterpret_cast<uint16_t*>(out));
-      if (c.dtype == DType::kBF16) FloatsToBF16(row.data(), values, reinterpret_cast<uint16_t*>(out));
+      StoreKvRow(format, row.data(), 0, values, blocks.back().data() + offset + r % 64 * bytes);
     }
     for (auto& block : blocks) pointers.push_back(block.data());
     q.resize(c.tokens * c.heads * c.k_dim);
     for (float& x : q) x = normal(random);
     out.resize(c.tokens * c.heads * c.v_dim);
-    job = {.kv = {c.dtype, pointers.data(), offset, bytes, 64, c.shared ? 0 : c.kv_heads * c.k_dim},
+    job = {.kv = {c.dtype, pointers.data(), offset, bytes, 64, c.shared ? 0 : c.kv_heads * c.k_dim, values, c.tail,
+                  c.group},
            .tokens = c.tokens, .first_position = c.first, .heads = c.heads, .kv_heads = c.kv_heads,
            .k_dim = c.k_dim, .v_dim = c.v_dim, .scale = 1.0f / std::sqrt(static_cast<float>(c.k_dim)),
            .q = q.data(), .out = out.data()};
@@ -57,8 +57,10 @@ TEST_P(AttentionTest, EqualsNaiveTwin) {
   Fixture fixture(GetParam());
   AttentionRef(fixture.job);
   const std::vector<float> expected = fixture.out;
-  // Queries and probabilities are rounded to bf16 (2^-9) beside bf16 caches; everything else is f32.
-  const float tolerance = GetParam().dtype == DType::kBF16 ? 2e-2f : 2e-5f;
+  // Queries, probabilities and unpacked rows are rounded to bf16 (2^-9) beside caches in bf16 and in 8 bits; everything
+  // else is f32.
+  const DType dtype = GetParam().dtype;
+  const float tolerance = dtype == DType::kBF16 || KvRowFormat::IsPacked(dtype) ? 2e-2f : 2e-5f;
   for (int threads : {1, 2, 3}) {
     ThreadPool pool(threads);
     AttentionWorkspace workspace;
@@ -75,13 +77,21 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{DType::kF32, 33, 61, 9, 3, 64, 64, false}, Case{DType::kF16, 5, 130, 20, 1, 72, 56, true},
                     Case{DType::kF16, 3, 64, 8, 2, 16, 24, false}, Case{DType::kBF16, 1, 0, 4, 1, 80, 64, true},
                     Case{DType::kBF16, 40, 200, 16, 1, 96, 72, true}, Case{DType::kBF16, 1, 700, 16, 1, 576, 512, true},
-                    Case{DType::kBF16, 3, 1023, 9, 3, 64, 64, false}, Case{DType::kBF16, 2, 64, 6, 2, 34, 20, false}));
+                    Case{DType::kBF16, 3, 1023, 9, 3, 64, 64, false}, Case{DType::kBF16, 2, 64, 6, 2, 34, 20, false},
+                    Case{DType::kF8_E4M3, 1, 700, 16, 1, 576, 512, true, 64, 128},
+                    Case{DType::kI8, 40, 200, 16, 1, 576, 512, true, 64, 32},
+                    Case{DType::kF8_E4M3, 3, 1023, 9, 3, 64, 64, false, 0, 64},
+                    Case{DType::kI8, 3, 64, 6, 2, 34, 20, false, 0, 17},
+                    Case{DType::kI8, 3, 130, 6, 2, 35, 20, false, 0, 17},
+                    Case{DType::kF8_E4M3, 7, 61, 4, 1, 80, 64, true, 16, 24}));
 
 // A row's result must not depend on what else is in the batch, on how a prompt was cut into pieces, or on the threads:
 // answers are the same alone and in company.
 TEST(Attention, ARowHasTheSameBitsInAnyCompany) {
   for (const Case& c : {Case{DType::kBF16, 40, 3100, 16, 1, 96, 72, true}, Case{DType::kF32, 30, 500, 9, 3, 32, 32, false},
-                        Case{DType::kF16, 300, 0, 4, 2, 40, 24, false}, Case{DType::kBF16, 600, 0, 4, 1, 80, 64, true}}) {
+                        Case{DType::kF16, 300, 0, 4, 2, 40, 24, false}, Case{DType::kBF16, 600, 0, 4, 1, 80, 64, true},
+                        Case{DType::kF8_E4M3, 40, 1100, 16, 1, 96, 64, true, 32, 32},
+                        Case{DType::kI8, 300, 0, 6, 2, 32, 32, false, 0, 32}}) {
     Fixture whole(c);
     {
       ThreadPool pool(1);
@@ -111,6 +121,31 @@ TEST(Attention, ARowHasTheSameBitsInAnyCompany) {
         EXPECT_EQ(std::memcmp(whole.out.data(), expected.data(), expected.size() * sizeof(float)), 0)
             << threads << " threads, pieces of " << piece << ", first " << c.first;
       }
+    }
+  }
+}
+
+// Over a single row the output is its value: so what attention unpacks can be seen, code by code.
+TEST(Attention, UnpacksEveryCode) {
+  for (const DType dtype : {DType::kF8_E4M3, DType::kI8}) {
+    for (const int64_t group : {int64_t{128}, int64_t{32}, int64_t{40}}) {
+      const KvRowFormat format{dtype, 576, 64, group};
+      std::vector<std::byte> row(704);
+      std::vector<float> x(576, 1.0f), expected(512), q(576, 0.0f), out(512);
+      StoreKvRow(format, x.data(), 0, 576, row.data());  // for the scales
+      for (int i = 0; i < 512; ++i) {
+        const int code = dtype == DType::kI8 ? i % 255 - 127 : (i % 127) | (i / 127 % 2 << 7);
+        row[static_cast<size_t>(i)] = std::byte{static_cast<uint8_t>(code)};
+      }
+      LoadKvRow(format, row.data(), 0, 512, expected.data());
+      const std::byte* block = row.data();
+      const AttentionJob job{.kv = {dtype, &block, 0, 704, 64, 0, 576, 64, group}, .tokens = 1, .heads = 1, .kv_heads = 1,
+                             .k_dim = 576, .v_dim = 512, .q = q.data(), .out = out.data()};
+      ThreadPool pool(1);
+      AttentionWorkspace workspace;
+      ASSERT_TRUE(Attention({&job, 1}, workspace, pool));
+      for (size_t i = 0; i < 512; ++i)
+        ASSERT_LE(std::fabs(out[i] - expected[i]), std::fabs(expected[i]) / 256) << i << ", group " << group;
     }
   }
 }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/dequant.h"
+#include "kernels/kv_rows.h"
 #include "kernels/vec_ops.h"
 
 namespace fathom {
@@ -100,12 +101,7 @@ void Model::AddToResidual(MatrixView<const float> update) {
 
 void Model::StoreKv(int layer, int64_t row, const float* values, int64_t count, int64_t first_value) {
   KvSequence& kv = *rows_[row].kv;
-  std::byte* out = kv.Row(layer, rows_[row].position);
-  switch (kv.layout().dtype) {
-    case DType::kF16: return FloatsToF16(values, count, reinterpret_cast<uint16_t*>(out) + first_value);
-    case DType::kBF16: return FloatsToBF16(values, count, reinterpret_cast<uint16_t*>(out) + first_value);
-    default: std::memcpy(reinterpret_cast<float*>(out) + first_value, values, count * sizeof(float));
-  }
+  StoreKvRow(kv.layout().row(), values, first_value, count, kv.Row(layer, rows_[row].position));
 }
 
 Status Model::Attend(int layer, std::span<const Segment> segments, MatrixView<const float> q, MatrixView<float> out,
@@ -119,7 +115,10 @@ Status Model::Attend(int layer, std::span<const Segment> segments, MatrixView<co
                            .offset = layer * layout.layer_bytes(),
                            .row_bytes = layout.row_bytes(),
                            .block_tokens = KvLayout::kBlockTokens,
-                           .v_begin = v_begin},
+                           .v_begin = v_begin,
+                           .row_values = layout.row_values,
+                           .row_tail = layout.row_tail,
+                           .row_group = layout.row_group},
                     .tokens = static_cast<int64_t>(segment.tokens.size()),
                     .first_position = segment.kv->length(),
                     .heads = config_.num_attention_heads,

@@ -14,6 +14,7 @@
 #include "base/thread_pool.h"
 #include "cache/kv_store.h"
 #include "format/model_file.h"
+#include "model/kv_layout.h"
 #include "model/rope.h"
 #include "model/scratch.h"
 #include "model/weights.h"
@@ -37,7 +38,7 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
   KvLayout kv_layout(DType dtype) const {
-    return {dtype, config_.num_hidden_layers, config_.kv_values_per_token_layer()};
+    return KvLayoutOf(config_, dtype);
   }
   int64_t scratch_bytes() const { return scratch_.bytes(); }
 

@@ -1,5 +1,6 @@
 // Attention core for caches in bf16 on machines with AVX-512 BF16: vdpbf16ps multiplies pairs, 32 products an
-// instruction, with the key or value pair broadcast from memory. Queries and probabilities are rounded to bf16.
+// instruction, with the key or value pair broadcast from memory. Queries and probabilities are rounded to bf16. Rows in
+// 8 bits are first unpacked to bf16 in the block's scratch, which the L2 cache holds.
 #include "kernels/attention_core.h"
 
 #if defined(__x86_64__)
@@ -19,7 +20,15 @@ constexpr int kRows = 16;  // accumulators: enough to hide the latency of two mu
 int64_t QueryBytes(const Shape& shape) { return shape.k_dim / 2 * kLanes * 4; }
 
 // Prepared values: for each 16 of v_dim, [32 row pairs][16][2] bf16, so that values() streams through them.
-int64_t BlockBytes(const Shape& shape) { return (shape.v_dim + 15) / 16 * 16 * kBlockRows * 2; }
+int64_t ValueBytes(const Shape& shape) { return (shape.v_dim + 15) / 16 * 16 * kBlockRows * 2; }
+
+// Behind them, of rows in 8 bits: their keys unpacked, [64 rows][k_dim] bf16, and two rows of values where those are not
+// the keys' first part.
+int64_t Stride(int64_t values) { return (values + 31) / 32 * 64; }
+int64_t BlockBytes(const Shape& shape) {
+  if (!shape.row.packed()) return ValueBytes(shape);
+  return ValueBytes(shape) + kBlockRows * Stride(shape.k_dim) + (shape.shared() ? 0 : 2 * Stride(shape.v_dim));
+}
 
 inline uint16_t RoundBf16(float f) {
   uint32_t bits;
@@ -36,21 +45,85 @@ void PackQueries(const Shape& shape, const float* const rows[kLanes], float scal
   }
 }
 
-FATHOM_TARGET void PrepareBlock(const Shape& shape, const std::byte* data, int64_t count, std::byte* block) {
+// Values of rows r and r + 1 into the prepared block; nullptr: zeros.
+FATHOM_TARGET inline void InterleaveValues(const uint16_t* a, const uint16_t* b, int64_t v_dim, int64_t r,
+                                           std::byte* block) {
   const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
                                               6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  const std::byte* values = data + shape.v_begin * 2;
-  for (int64_t r = 0; r < kBlockRows; r += 2) {
-    const uint16_t* a = reinterpret_cast<const uint16_t*>(values + r * shape.row_bytes);
-    const uint16_t* b = reinterpret_cast<const uint16_t*>(values + (r + 1) * shape.row_bytes);
-    for (int64_t i = 0; i < shape.v_dim; i += 16) {
-      const __mmask16 mask = static_cast<__mmask16>((1u << std::min<int64_t>(16, shape.v_dim - i)) - 1);
-      const __m256i low = r < count ? _mm256_maskz_loadu_epi16(mask, a + i) : _mm256_setzero_si256();
-      const __m256i high = r + 1 < count ? _mm256_maskz_loadu_epi16(mask, b + i) : _mm256_setzero_si256();
-      const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-      _mm512_store_si512(block + (i / 16 * (kBlockRows / 2) + r / 2) * 64, _mm512_permutexvar_epi16(interleave, both));
-    }
+  for (int64_t i = 0; i < v_dim; i += 16) {
+    const __mmask16 mask = static_cast<__mmask16>((1u << std::min<int64_t>(16, v_dim - i)) - 1);
+    const __m256i low = a != nullptr ? _mm256_maskz_loadu_epi16(mask, a + i) : _mm256_setzero_si256();
+    const __m256i high = b != nullptr ? _mm256_maskz_loadu_epi16(mask, b + i) : _mm256_setzero_si256();
+    const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    _mm512_store_si512(block + (i / 16 * (kBlockRows / 2) + r / 2) * 64, _mm512_permutexvar_epi16(interleave, both));
   }
+}
+
+// Values [first, first + count) of a row in 8 bits, as LoadKvRow gives them, rounded to bf16.
+template <bool kInt8>
+FATHOM_TARGET void UnpackRow(const KvRowFormat& format, const std::byte* row, int64_t first, int64_t count,
+                             uint16_t* out) {
+  const int64_t end = first + count, codes_end = std::min(end, format.codes());
+  int64_t i = first;
+  while (i < codes_end) {
+    const int64_t group = i / format.group, next = std::min(codes_end, (group + 1) * format.group);
+    float scale_value;
+    __builtin_memcpy(&scale_value, row + format.scales_at() + group * 4, 4);
+    const __m512 scale = _mm512_set1_ps(kInt8 ? scale_value : scale_value * 256.0f);
+    for (; i < next; i += 32) {
+      const auto mask = static_cast<__mmask32>(next - i >= 32 ? ~0u : (1u << (next - i)) - 1);
+      const __m256i codes = _mm256_maskz_loadu_epi8(mask, row + i);
+      __m512 low, high;
+      if constexpr (kInt8) {
+        low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
+        high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
+      } else {
+        // An f16 with the same exponent and mantissa bits is 2^-8 of the e4m3, also where that is subnormal; the sign
+        // stands twice after extension, at bits 15 and 14.
+        const __m512i half = _mm512_and_si512(_mm512_slli_epi16(_mm512_cvtepi8_epi16(codes), 7),
+                                              _mm512_set1_epi16(static_cast<int16_t>(0xbfff)));
+        low = _mm512_cvtph_ps(_mm512_castsi512_si256(half));
+        high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1));
+      }
+      const __m512bh packed = _mm512_cvtne2ps_pbh(_mm512_mul_ps(high, scale), _mm512_mul_ps(low, scale));
+      _mm512_mask_storeu_epi16(out + (i - first), mask, reinterpret_cast<__m512i>(packed));
+    }
+    i = next;
+  }
+  const std::byte* tail = row + format.tail_at() - format.codes() * 2;
+  for (; i < end; i += 32) {
+    const auto mask = static_cast<__mmask32>(end - i >= 32 ? ~0u : (1u << (end - i)) - 1);
+    _mm512_mask_storeu_epi16(out + (i - first), mask, _mm512_maskz_loadu_epi16(mask, tail + i * 2));
+  }
+}
+
+FATHOM_TARGET void PreparePacked(const Shape& shape, const std::byte* data, int64_t count, std::byte* block) {
+  const auto unpack = shape.dtype == DType::kI8 ? UnpackRow<true> : UnpackRow<false>;
+  const int64_t stride = Stride(shape.k_dim), v_stride = Stride(shape.v_dim);
+  std::byte* keys = block + ValueBytes(shape);
+  std::byte* two_values = keys + kBlockRows * stride;
+  for (int64_t r = 0; r < kBlockRows; r += 2) {
+    const uint16_t* values[2] = {};
+    for (int64_t j = 0; j < 2 && r + j < count; ++j) {
+      const std::byte* row = data + (r + j) * shape.row_bytes;
+      auto* key = reinterpret_cast<uint16_t*>(keys + (r + j) * stride);
+      unpack(shape.row, row, shape.k_begin, shape.k_dim, key);
+      values[j] = key;
+      if (shape.shared()) continue;
+      auto* value = reinterpret_cast<uint16_t*>(two_values + j * v_stride);
+      unpack(shape.row, row, shape.v_begin, shape.v_dim, value);
+      values[j] = value;
+    }
+    InterleaveValues(values[0], values[1], shape.v_dim, r, block);
+  }
+}
+
+FATHOM_TARGET void PrepareBlock(const Shape& shape, const std::byte* data, int64_t count, std::byte* block) {
+  if (shape.row.packed()) return PreparePacked(shape, data, count, block);
+  const auto values = [&](int64_t r) {
+    return r < count ? reinterpret_cast<const uint16_t*>(data + r * shape.row_bytes) + shape.v_begin : nullptr;
+  };
+  for (int64_t r = 0; r < kBlockRows; r += 2) InterleaveValues(values(r), values(r + 1), shape.v_dim, r, block);
 }
 
 FATHOM_TARGET inline __m512 DotPairs(__m512 acc, __m512i lanes, const void* pair) {
@@ -72,14 +145,16 @@ FATHOM_TARGET inline void ScoreRows(const std::byte* packed, int64_t pairs, cons
   for (int j = 0; j < kCount; ++j) _mm512_storeu_ps(scores + j * kLanes, acc[j]);
 }
 
-FATHOM_TARGET void Scores(const Shape& shape, const std::byte* packed, const std::byte* data, const std::byte*,
+FATHOM_TARGET void Scores(const Shape& shape, const std::byte* packed, const std::byte* data, const std::byte* block,
                           int64_t count, float* scores) {
-  const std::byte* keys = data + shape.k_begin * 2;
+  const bool unpacked = shape.row.packed();
+  const std::byte* keys = unpacked ? block + ValueBytes(shape) : data + shape.k_begin * 2;
+  const int64_t stride = unpacked ? Stride(shape.k_dim) : shape.row_bytes;
   int64_t r = 0;
   for (; r + kRows <= count; r += kRows)
-    ScoreRows<kRows>(packed, shape.k_dim / 2, keys + r * shape.row_bytes, shape.row_bytes, scores + r * kLanes);
+    ScoreRows<kRows>(packed, shape.k_dim / 2, keys + r * stride, stride, scores + r * kLanes);
   for (; r < count; ++r)
-    ScoreRows<1>(packed, shape.k_dim / 2, keys + r * shape.row_bytes, shape.row_bytes, scores + r * kLanes);
+    ScoreRows<1>(packed, shape.k_dim / 2, keys + r * stride, stride, scores + r * kLanes);
 }
 
 // out[16][16 lanes] (+)= sum over row pairs of P[pair][lane] . V[pair][value]
