@@ -59,46 +59,68 @@ FATHOM_TARGET inline void InterleaveValues(const uint16_t* a, const uint16_t* b,
   }
 }
 
-// Values [first, first + count) of a row in 8 bits, as LoadKvRow gives them, rounded to bf16.
+// A range of values of every row in 8 bits; what needs a division is found once.
+struct PackedRange {
+  PackedRange(const KvRowFormat& format, int64_t begin, int64_t count)
+      : first(begin), end(begin + count), codes_end(std::min(end, format.codes())), group(format.group),
+        first_group_end((begin / group + 1) * group), scales(format.scales_at() + begin / group * 4),
+        tail(format.tail_at() - format.codes() * 2) {}
+  int64_t first, end, codes_end;
+  int64_t group, first_group_end;
+  int64_t scales;  // bytes from the row's start to the first group's scale
+  int64_t tail;    // … to where value 0 would be if all were bf16
+};
+
+// 32 codes times their scale, in bf16.
 template <bool kInt8>
-FATHOM_TARGET void UnpackRow(const KvRowFormat& format, const std::byte* row, int64_t first, int64_t count,
-                             uint16_t* out) {
-  const int64_t end = first + count, codes_end = std::min(end, format.codes());
-  int64_t i = first;
-  while (i < codes_end) {
-    const int64_t group = i / format.group, next = std::min(codes_end, (group + 1) * format.group);
+FATHOM_TARGET inline __m512i Unpack32(__m256i codes, __m512 scale) {
+  __m512 low, high;
+  if constexpr (kInt8) {
+    low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
+    high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
+  } else {
+    // An f16 with the same exponent and mantissa bits is 2^-8 of the e4m3, also where that is subnormal; the sign
+    // stands twice after extension, at bits 15 and 14.
+    const __m512i half = _mm512_and_si512(_mm512_slli_epi16(_mm512_cvtepi8_epi16(codes), 7),
+                                          _mm512_set1_epi16(static_cast<int16_t>(0xbfff)));
+    low = _mm512_cvtph_ps(_mm512_castsi512_si256(half));
+    high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1));
+  }
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_mul_ps(high, scale), _mm512_mul_ps(low, scale)));
+}
+
+inline __mmask32 FirstOf32(int64_t count) { return static_cast<__mmask32>(count >= 32 ? ~0u : (1u << count) - 1); }
+
+// The range's values, as LoadKvRow gives them, rounded to bf16.
+template <bool kInt8>
+FATHOM_TARGET void UnpackRow(const PackedRange& range, const std::byte* row, uint16_t* out) {
+  constexpr float kFactor = kInt8 ? 1.0f : 256.0f;  // Unpack32's f16
+  const std::byte* scales = row + range.scales;
+  int64_t i = range.first;
+  for (int64_t group_end = range.first_group_end; i < range.codes_end; group_end += range.group, scales += 4) {
+    const int64_t next = std::min(range.codes_end, group_end);
     float scale_value;
-    __builtin_memcpy(&scale_value, row + format.scales_at() + group * 4, 4);
-    const __m512 scale = _mm512_set1_ps(kInt8 ? scale_value : scale_value * 256.0f);
-    for (; i < next; i += 32) {
-      const auto mask = static_cast<__mmask32>(next - i >= 32 ? ~0u : (1u << (next - i)) - 1);
-      const __m256i codes = _mm256_maskz_loadu_epi8(mask, row + i);
-      __m512 low, high;
-      if constexpr (kInt8) {
-        low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
-        high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
-      } else {
-        // An f16 with the same exponent and mantissa bits is 2^-8 of the e4m3, also where that is subnormal; the sign
-        // stands twice after extension, at bits 15 and 14.
-        const __m512i half = _mm512_and_si512(_mm512_slli_epi16(_mm512_cvtepi8_epi16(codes), 7),
-                                              _mm512_set1_epi16(static_cast<int16_t>(0xbfff)));
-        low = _mm512_cvtph_ps(_mm512_castsi512_si256(half));
-        high = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(half, 1));
-      }
-      const __m512bh packed = _mm512_cvtne2ps_pbh(_mm512_mul_ps(high, scale), _mm512_mul_ps(low, scale));
-      _mm512_mask_storeu_epi16(out + (i - first), mask, reinterpret_cast<__m512i>(packed));
+    __builtin_memcpy(&scale_value, scales, 4);
+    const __m512 scale = _mm512_set1_ps(scale_value * kFactor);
+    for (; i + 32 <= next; i += 32) {
+      const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + i));
+      _mm512_storeu_si512(out + (i - range.first), Unpack32<kInt8>(codes, scale));
     }
+    if (i == next) continue;
+    const __mmask32 mask = FirstOf32(next - i);
+    _mm512_mask_storeu_epi16(out + (i - range.first), mask,
+                             Unpack32<kInt8>(_mm256_maskz_loadu_epi8(mask, row + i), scale));
     i = next;
   }
-  const std::byte* tail = row + format.tail_at() - format.codes() * 2;
-  for (; i < end; i += 32) {
-    const auto mask = static_cast<__mmask32>(end - i >= 32 ? ~0u : (1u << (end - i)) - 1);
-    _mm512_mask_storeu_epi16(out + (i - first), mask, _mm512_maskz_loadu_epi16(mask, tail + i * 2));
+  for (; i < range.end; i += 32) {
+    const __mmask32 mask = FirstOf32(range.end - i);
+    _mm512_mask_storeu_epi16(out + (i - range.first), mask, _mm512_maskz_loadu_epi16(mask, row + range.tail + i * 2));
   }
 }
 
 FATHOM_TARGET void PreparePacked(const Shape& shape, const std::byte* data, int64_t count, std::byte* block) {
   const auto unpack = shape.dtype == DType::kI8 ? UnpackRow<true> : UnpackRow<false>;
+  const PackedRange key_range(shape.row, shape.k_begin, shape.k_dim), value_range(shape.row, shape.v_begin, shape.v_dim);
   const int64_t stride = Stride(shape.k_dim), v_stride = Stride(shape.v_dim);
   std::byte* keys = block + ValueBytes(shape);
   std::byte* two_values = keys + kBlockRows * stride;
@@ -107,11 +129,11 @@ FATHOM_TARGET void PreparePacked(const Shape& shape, const std::byte* data, int6
     for (int64_t j = 0; j < 2 && r + j < count; ++j) {
       const std::byte* row = data + (r + j) * shape.row_bytes;
       auto* key = reinterpret_cast<uint16_t*>(keys + (r + j) * stride);
-      unpack(shape.row, row, shape.k_begin, shape.k_dim, key);
+      unpack(key_range, row, key);
       values[j] = key;
       if (shape.shared()) continue;
       auto* value = reinterpret_cast<uint16_t*>(two_values + j * v_stride);
-      unpack(shape.row, row, shape.v_begin, shape.v_dim, value);
+      unpack(value_range, row, value);
       values[j] = value;
     }
     InterleaveValues(values[0], values[1], shape.v_dim, r, block);
