@@ -4,11 +4,18 @@
 #include <chrono>
 
 #include "cache/kv_cache_impl.h"
+#include "cache/kv_guard.h"
 
 namespace fathom {
 namespace {
 
 constexpr int64_t kBlockTokens = KvLayout::kBlockTokens;
+
+// What is being written cannot be given up, so it may be no more than a part of memory.
+int64_t MostWritesInFlight(const KvPool& pool) {
+  const int64_t limit = pool.max_bytes();
+  return limit == 0 ? 32 : std::clamp<int64_t>(limit / pool.layout().block_bytes() / 4, 1, 32);
+}
 
 }  // namespace
 
@@ -20,7 +27,7 @@ Result<std::unique_ptr<KvCache>> KvCache::Create(Env& env, const KvSpace& space,
     return Fail(ErrorCode::kInvalidArgument, "sizes of the cache must not be negative");
   auto cache = std::make_unique<KvCacheImpl>(env, space, pool, options);
   FATHOM_CHECK_OK(cache->Open());
-  return cache;
+  return std::make_unique<GuardedKvCache>(std::move(cache), options.hang_seconds);
 }
 
 double KvCacheImpl::Now() {
@@ -31,6 +38,7 @@ KvCacheImpl::KvCacheImpl(Env& env, const KvSpace& space, KvPool& pool, const Cac
     : env_(env),
       space_(space),
       pool_(pool),
+      most_writes_(MostWritesInFlight(pool)),
       options_(options),
       memory_policy_(MakeEvictionPolicy(options.eviction, pool.max_bytes())),
       disk_policy_(MakeEvictionPolicy(options.eviction, options.disk_bytes)),
@@ -45,11 +53,14 @@ KvCacheImpl::~KvCacheImpl() {
     keeper_wakes_.notify_all();
     keeper_.join();
   }
-  pool_.SetReclaimer({});
-  pool_.OnSlab({});
   logits_.reset();
   disk_.reset();  // answers every callback, which still use this object
   io_.reset();
+}
+
+void KvCacheImpl::Detach() {
+  pool_.SetReclaimer({});
+  pool_.OnSlab({});
 }
 
 // --- What is found -------------------------------------------------------------------------------------------------
@@ -233,6 +244,7 @@ size_t KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority
 }
 
 void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) {
+  ++*progress_;
   bool failed;
   Error error;
   {

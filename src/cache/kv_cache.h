@@ -56,6 +56,7 @@ struct CacheOptions {
   static int64_t DiskBytesFor(int64_t blocks, int64_t logits) {
     return blocks + blocks / (kLogitsShare - 1) + logits * kLogitsShare + kLogitsShare;
   }
+  double hang_seconds = 10;  // for which Flush and the end of the cache wait for a device that does nothing
   TenantLimits default_limits;
   std::map<std::string, TenantLimits> tenant_limits;
 };
@@ -130,7 +131,8 @@ class KvCache {
   /// kIo, kResource; a folder in use by another process says so.
   static Result<std::unique_ptr<KvCache>> Create(Env& env, const KvSpace& space, KvPool& pool,
                                                  const CacheOptions& options);
-  virtual ~KvCache() = default;  // flushes
+  /// Flushes; see there.
+  virtual ~KvCache() = default;
 
   /// The longest known prefix of `tokens`, at most `most` tokens of it, and begins loading what is not in memory, where
   /// loading is sooner than computing.
@@ -161,7 +163,8 @@ class KvCache {
   /// Drops what is expired or beyond limits now. Returns the blocks dropped.
   virtual Result<int64_t> CollectGarbage() = 0;
   virtual std::vector<CacheEntryInfo> List() const = 0;
-  /// Waits until what was kept is on the device.
+  /// Waits until what was kept is on the device. kIo: not all of it came there; also when the device has done nothing
+  /// for CacheOptions::hang_seconds. A cache whose device hangs ends all the same: it leaves what the device holds.
   virtual Status Flush() = 0;
   virtual CacheStats stats() const = 0;
   /// Invariants of index, memory and accounts; for tests and idle moments.

@@ -5,6 +5,7 @@
 // on the device, and drops what has expired.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -30,6 +31,10 @@ class KvCacheImpl final : public KvCache {
  public:
   KvCacheImpl(Env& env, const KvSpace& space, KvPool& pool, const CacheOptions& options);
   ~KvCacheImpl() override;
+  /// Uses the pool no more.
+  void Detach();
+  /// Counts what the device has answered; may outlive the cache.
+  std::shared_ptr<const std::atomic<int64_t>> progress() const { return progress_; }
   /// Opens the SSD tier and takes in what stands there.
   Status Open();
   /// Opens the logits' own; `capacity` 0: none on disk. REQUIRES: the index holds what is on disk.
@@ -136,7 +141,9 @@ class KvCacheImpl final : public KvCache {
   Env& env_;
   const KvSpace space_;
   KvPool& pool_;
+  const int64_t most_writes_;  // under way at once
   const CacheOptions options_;
+  const std::shared_ptr<std::atomic<int64_t>> progress_ = std::make_shared<std::atomic<int64_t>>(0);
   std::shared_ptr<LoadSync> sync_ = std::make_shared<LoadSync>();
 
   mutable std::mutex mutex_;

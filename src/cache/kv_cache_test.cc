@@ -395,6 +395,50 @@ TEST_F(KvCacheTest, RandomConversationsNeverSeeAWrongRow) {
   }
 }
 
+// A device that hangs for good: the cache ends all the same, and neither crashes nor corrupts when the device comes back.
+TEST_F(KvCacheTest, ADeviceThatHangsDoesNotHoldUpTheEnd) {
+  static auto& env = *new FaultEnv;  // what hangs in it may outlive the test
+  for (const bool flush_first : {true, false}) {
+    CacheOptions options = OnDisk();
+    options.directory += flush_first ? "a" : "b";
+    options.hang_seconds = 0.3;
+    Open(options, env);
+    const Tokens a = RandomTokens(200, 1);
+    Request(a);
+    ASSERT_TRUE(cache_->Flush());
+    env.ChangeDirect([](DirectFaults& faults) { faults.hang = true; });
+    Request(Join(a, RandomTokens(100, 2)));
+    const auto start = std::chrono::steady_clock::now();
+    if (flush_first) {
+      const Status flushed = cache_->Flush();
+      ASSERT_FALSE(flushed);
+      EXPECT_EQ(flushed.error().code, ErrorCode::kIo);
+      EXPECT_NE(flushed.error().message.find("has not answered"), std::string::npos) << flushed.error().message;
+      EXPECT_FALSE(cache_->Flush());
+    }
+    cache_.reset();
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+    pool_.reset();
+    env.ChangeDirect([](DirectFaults& faults) { faults.hang = false; });
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    std::filesystem::remove_all(options.directory);
+  }
+}
+
+TEST_F(KvCacheTest, ASlowDeviceIsWaitedFor) {
+  FaultEnv env;
+  CacheOptions options = OnDisk();
+  options.hang_seconds = 0.5;
+  Open(options, env);
+  env.ChangeDirect([](DirectFaults& faults) { faults.delay = std::chrono::milliseconds(60); });
+  const Tokens a = RandomTokens(64 * 100, 1);  // seconds of writing
+  Request(a);
+  EXPECT_TRUE(cache_->Flush());
+  EXPECT_EQ(cache_->stats().disk.blocks, 100);
+  env.ChangeDirect([](DirectFaults& faults) { faults.delay = {}; });
+  cache_.reset();
+}
+
 // --- Logits on disk ----------------------------------------------------------------------------------------------------
 
 class KvCacheLogits : public KvCacheTest {

@@ -14,11 +14,6 @@ namespace {
 
 using std::chrono::seconds;
 
-// What is being written cannot be given up, so it may be no more than a part of memory.
-int64_t MostWritesInFlight(const KvPool& pool) {
-  const int64_t limit = pool.max_bytes();
-  return limit == 0 ? 32 : std::clamp<int64_t>(limit / pool.layout().block_bytes() / 4, 1, 32);
-}
 constexpr auto kRound = seconds(10);  // between looks at what has expired
 constexpr size_t kEvictTogether = 16;  // blocks; an erase costs a sync, so several share it
 
@@ -125,7 +120,7 @@ void KvCacheImpl::KeeperLoop(std::stop_token stop) {
   auto next_round = std::chrono::steady_clock::now() + kRound;
   while (!stop.stop_requested()) {
     keeper_wakes_.wait_for(lock, kRound, [&] {
-      return stop.stop_requested() || !orphans_.empty() || (!queue_.empty() && writes_in_flight_ < MostWritesInFlight(pool_));
+      return stop.stop_requested() || !orphans_.empty() || (!queue_.empty() && writes_in_flight_ < most_writes_);
     });
     if (!orphans_.empty()) EraseOnDisk(lock, std::exchange(orphans_, {}), false);
     WriteQueued(lock);
@@ -138,7 +133,7 @@ void KvCacheImpl::KeeperLoop(std::stop_token stop) {
 }
 
 void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
-  while (!queue_.empty() && writes_in_flight_ < MostWritesInFlight(pool_)) {
+  while (!queue_.empty() && writes_in_flight_ < most_writes_) {
     const uint64_t id = queue_.front();
     queue_.pop_front();
     const auto find = [&]() -> Entry* {
@@ -172,6 +167,7 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
     const KvBlockRef block = entry->memory;
     lock.unlock();
     disk_->Put(meta, block, [this, id](Result<TierHandle> handle) {
+      ++*progress_;
       std::lock_guard guard(mutex_);
       --writes_in_flight_;
       writes_stuck_ = false;

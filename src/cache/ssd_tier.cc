@@ -78,6 +78,8 @@ Status SsdTierImpl::Start() {
   try {
     writer_ = std::thread([this] { WriterLoop(); });
     answerer_ = std::thread([this] { AnswerLoop(); });
+    const unsigned checkers = std::clamp(std::thread::hardware_concurrency(), 1u, kMostCheckers);
+    for (unsigned i = 0; i < checkers; ++i) checkers_.emplace_back([this] { CheckLoop(); });
   } catch (const std::system_error& error) {
     return Fail(ErrorCode::kResource, "cannot start a thread for the cache on disk: {}", error.what());
   }
@@ -203,6 +205,8 @@ SsdTierImpl::~SsdTierImpl() {
     answers_end_ = true;
   }
   answers_wake_.notify_all();
+  checks_wake_.notify_all();
+  for (std::thread& checker : checkers_) checker.join();
   if (answerer_.joinable()) answerer_.join();
 }
 
@@ -279,6 +283,20 @@ void SsdTierImpl::AnswerLoop() {
   }
 }
 
+void SsdTierImpl::CheckLoop() {
+  Lock lock(mutex_);
+  for (;;) {
+    checks_wake_.wait(lock, [&] { return !checks_.empty() || answers_end_; });
+    if (checks_.empty()) return;
+    auto check = std::move(checks_.front());
+    checks_.pop_front();
+    lock.unlock();
+    check();
+    check = nullptr;
+    lock.lock();
+  }
+}
+
 void SsdTierImpl::Get(std::vector<TierRead> reads, IoPriority priority) {
   std::vector<AsyncIoRequest> requests;
   {
@@ -319,7 +337,15 @@ void SsdTierImpl::Get(std::vector<TierRead> reads, IoPriority priority) {
         requests.push_back(
             {ref->segment->file.get(), false, prototype_.layer_offset(ref->slot_index, layer),
              op->read.into->layer(layer), bytes, static_cast<uint8_t>(priority),
-             [this, op, layer, layers](Status status) { ChunkRead(op, layer, layers, std::move(status)); }});
+             [this, op, layer, layers](Status status) {
+               {
+                 const Lock lock(mutex_);
+                 checks_.push_back([this, op, layer, layers, status = std::move(status)]() mutable {
+                   ChunkRead(op, layer, layers, std::move(status));
+                 });
+               }
+               checks_wake_.notify_one();
+             }});
       }
       ++ref->slot().readers;
       ++reading_;

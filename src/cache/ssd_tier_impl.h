@@ -5,9 +5,9 @@
 //   kStored or kFree -> kBusy (being wiped, or its header being freed on disk) -> kFree
 //   kWriting or kBusy -> kBad (the device failed there), until the next opening
 //
-// A slot that is being read stays out of the free list until the last reader has gone. Three threads beside those of
-// AsyncIo: one prepares writes, makes segments and syncs; one gives answers that need no I/O (so that they do not wait
-// for a device that hangs); callers.
+// A slot that is being read stays out of the free list until the last reader has gone. Threads beside those of AsyncIo:
+// one prepares writes, makes segments and syncs; one gives answers that need no I/O (so that they do not wait for a device
+// that hangs); a few verify (and decrypt) what was read, so that AsyncIo's go on reading meanwhile; callers.
 #pragma once
 
 #include <array>
@@ -54,6 +54,7 @@ class SsdTierImpl : public SsdTier {
   static constexpr int kMostWriting = 4;                    // blocks whose I/O is under way
   static constexpr int64_t kChunkBytes = int64_t{1} << 20;  // of one I/O request, so that urgent ones get in between
   static constexpr std::chrono::seconds kMaintenancePause{1};
+  static constexpr unsigned kMostCheckers = 3;
 
   enum class State : uint8_t { kFree, kWriting, kStored, kBusy, kBad };
   enum class OnDisk : uint8_t { kZeros, kFreed, kOther };  // the header that stands there
@@ -95,6 +96,7 @@ class SsdTierImpl : public SsdTier {
 
   // Reading.
   void ChunkRead(const std::shared_ptr<ReadOp>& op, int64_t first_layer, int64_t layers, Status status);
+  void CheckLoop();
 
   // Writing.
   void WriterLoop();
@@ -128,13 +130,14 @@ class SsdTierImpl : public SsdTier {
   PageBuffer freed_header_, zeros_;
 
   mutable std::mutex mutex_;
-  std::condition_variable writer_wake_, answers_wake_, changed_;
+  std::condition_variable writer_wake_, answers_wake_, checks_wake_, changed_;
   std::vector<std::unique_ptr<Segment>> segments_;
   std::unordered_map<BlockKey, SlotRef> by_key_;
   std::deque<SlotRef> free_;
   int busy_slots_ = 0;
   std::deque<std::shared_ptr<WriteOp>> queue_;
   std::deque<std::function<void()>> answers_;
+  std::deque<std::function<void()>> checks_;  // chunks that were read; their operations count in reading_
   std::set<uint64_t> outstanding_;  // tickets of accepted writes
   uint64_t next_ticket_ = 0, next_sequence_ = 1;
   int64_t queued_bytes_ = 0;
@@ -151,6 +154,7 @@ class SsdTierImpl : public SsdTier {
 
   std::mutex maintenance_mutex_;  // one Maintain or Wipe at a time; taken before mutex_
   std::thread writer_, answerer_;
+  std::vector<std::thread> checkers_;
 };
 
 }  // namespace fathom

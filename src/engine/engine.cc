@@ -66,6 +66,7 @@ class EngineImpl final : public Engine {
  private:
   EngineOptions options_;
   std::unique_ptr<ModelFile> file_;
+  const std::shared_ptr<std::atomic<int>> urgent_reads_ = std::make_shared<std::atomic<int>>(0);
   std::jthread warming_;  // reads file_'s mapping: destroyed before it
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Model> model_;
@@ -103,7 +104,7 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   auto model = Model::Load(*engine->file_, *engine->pool_);
   if (!model) return Prefix(model.error(), path);
   engine->model_ = std::move(*model);
-  engine->warming_ = WarmWeights(*engine->file_);
+  engine->warming_ = WarmWeights(*engine->file_, engine->urgent_reads_);
 
   const ModelConfig& config = engine->file_->config();
   const int32_t trained = config.max_position_embeddings > 0 ? config.max_position_embeddings : kDefaultContext;
@@ -143,7 +144,8 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
                            .compute = compute_,
                            .tokenizer = tokenizer_.get(),
                            .context_length = context_length_,
-                           .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes)};
+                           .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes),
+                           .urgent_reads = urgent_reads_};
   if (options.cache.enabled) {
     const KvSpace space = SpaceOf(*file_, kv_pool_->layout());
     CacheOptions cache = options.cache;

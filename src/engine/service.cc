@@ -265,6 +265,7 @@ void ServiceImpl::Pause() {
 }
 
 void ServiceImpl::Publish() {
+  TellUrgent();
   int32_t waiting = 0, prefilling = 0;
   for (const auto& s : sequences_) {
     waiting += !s->running;

@@ -115,9 +115,17 @@ void ServiceImpl::Park(Sequence& sequence) {
   ++counts_.preempted;
 }
 
+// The warm-up of weights makes way for those who wait for the same disk.
+void ServiceImpl::TellUrgent() {
+  if (!parts_.urgent_reads) return;
+  *parts_.urgent_reads = static_cast<int>(
+      std::count_if(sequences_.begin(), sequences_.end(), [](const auto& sequence) { return sequence->stalled(); }));
+}
+
 // A load in flight has a waiter, which stands by its layers for as long as KvLoad thinks it worth while.
 void ServiceImpl::SettleLoads() {
   const int64_t layers = parts_.pool->layout().layers;
+  TellUrgent();
   for (const auto& sequence : sequences_) {
     if (sequence->load == nullptr) continue;
     if (!sequence->waiter) sequence->waiter = std::make_unique<LayerWaiter>(sequence->load, layers);

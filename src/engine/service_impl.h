@@ -49,7 +49,8 @@ class ServiceImpl final : public Service {
     const Tokenizer* tokenizer = nullptr;
     int32_t context_length = 0;
     std::unique_ptr<KvPool> pool;
-    std::unique_ptr<KvCache> cache;  // may be nullptr
+    std::unique_ptr<KvCache> cache = nullptr;  // may be nullptr
+    std::shared_ptr<std::atomic<int>> urgent_reads = nullptr;  // told how many sequences wait for the disk
   };
   /// Options in range; the message names the field (kInvalidArgument).
   static Status Check(const ServiceOptions& options);
@@ -99,6 +100,7 @@ class ServiceImpl final : public Service {
   void Park(Sequence& sequence);
   void KeepRows(Sequence& sequence, bool tail);
   void SettleLogits();
+  void TellUrgent();
   void SettleLoads();
   void Cut(Sequence& sequence);
   bool Arrived(Sequence& sequence, int64_t layer);

@@ -1,16 +1,38 @@
 #include "engine/warm_weights.h"
 
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
 #include "base/memory_info.h"
 #include "io/env.h"
 
 namespace fathom {
+namespace {
 
-std::jthread WarmWeights(const ModelFile& file) {
+// A few milliseconds of an SSD: so long may somebody's rows have to wait for a piece that has begun.
+constexpr int64_t kPieceBytes = int64_t{8} << 20;
+constexpr auto kNap = std::chrono::milliseconds(1);
+constexpr int kMostNaps = 30'000;
+
+}  // namespace
+
+std::jthread WarmWeights(const ModelFile& file, std::shared_ptr<const std::atomic<int>> urgent) {
   if (file.tensor_bytes() > MemInfo("MemAvailable") / 10 * 9) return {};
-  return std::jthread([&file](std::stop_token stop) {
+  return std::jthread([&file, urgent = std::move(urgent)](std::stop_token stop) {
+    int naps = 0;
     for (const TensorInfo& tensor : file.tensors()) {
-      if (stop.stop_requested()) return;
-      file.Advise(tensor, MapAdvice::kPopulate);
+      TensorInfo piece = {.file = tensor.file};
+      for (int64_t at = 0; at < tensor.bytes; at += kPieceBytes) {
+        while (urgent && *urgent > 0 && naps < kMostNaps && !stop.stop_requested()) {
+          std::this_thread::sleep_for(kNap);
+          ++naps;
+        }
+        if (stop.stop_requested()) return;
+        piece.offset = tensor.offset + at;
+        piece.bytes = std::min(kPieceBytes, tensor.bytes - at);
+        file.Advise(piece, MapAdvice::kPopulate);
+      }
     }
   });
 }
