@@ -208,7 +208,7 @@ void KvCacheImpl::Prefetch(std::string_view tenant, std::span<const int32_t> tok
 size_t KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority) {
   const int64_t layers = space_.layout.layers;
   // A few large reads a block: enough pieces for the first layers to be there early, few enough for the device.
-  constexpr int64_t kPieceBytes = 256 << 10;
+  constexpr int64_t kPieceBytes = 1 << 20;
   const int64_t step = std::clamp<int64_t>(kPieceBytes / space_.layout.layer_bytes(), 1, layers);
   struct Begun {
     Node* node;

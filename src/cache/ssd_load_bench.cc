@@ -13,11 +13,11 @@
 #include <filesystem>
 #include <latch>
 
+#include "base/aligned_buffer.h"
 #include "cache/kv_cache.h"
 #include "cache/segment_format.h"
 #include "cache/ssd_tier.h"
 #include "io/env.h"
-#include "io/page_buffer.h"
 
 namespace fathom {
 namespace {
@@ -42,7 +42,7 @@ std::vector<int32_t> Tokens() {
 }
 
 /// Seconds to read all slots of the segment files as they lie.
-double ReadRaw(AsyncIo& io, const std::vector<std::unique_ptr<DirectFile>>& files, PageBuffer& memory, int64_t bytes) {
+double ReadRaw(AsyncIo& io, const std::vector<std::unique_ptr<DirectFile>>& files, AlignedBuffer& memory, int64_t bytes) {
   constexpr int64_t kPiece = int64_t{1} << 20;
   const auto start = Clock::now();
   std::vector<AsyncIoRequest> requests;
@@ -95,7 +95,7 @@ void LoadFromSsd(benchmark::State& state, bool encrypted) {
   std::vector<std::unique_ptr<DirectFile>> files;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(options.directory))
     if (entry.path().extension() == ".seg") files.push_back(*Env::Default().OpenDirect(entry.path().string(), {}));
-  auto memory = *PageBuffer::Allocate(bytes);
+  auto memory = *AlignedBuffer::Allocate(static_cast<size_t>(bytes));  // huge pages, as the pool's
   std::memset(memory.data(), 1, memory.size());
 
   std::vector<double> raw, tier_seconds, cache_seconds;
