@@ -59,6 +59,26 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
     row["arithmetic_share"] = ToJson(result.arithmetic_share, 1);
     report["results"].push_back(std::move(row));
   }
+  if (const auto experts = engine.expert_stats()) {
+    report["experts"] = {{"slots", experts->slots},
+                         {"slot_bytes", experts->slot_bytes},
+                         {"uses", experts->uses},
+                         {"hits", experts->hits},
+                         {"arriving", experts->arriving},
+                         {"demand_reads", experts->demand_reads},
+                         {"prefetch_reads", experts->prefetch_reads},
+                         {"prefetch_used", experts->prefetch_used},
+                         {"hinted", experts->hinted},
+                         {"hints_used", experts->hints_used},
+                         {"bytes_read", experts->bytes_read},
+                         {"retries", experts->retries},
+                         {"failures", experts->failures},
+                         {"stall_seconds", experts->stall_seconds},
+                         {"read_seconds", experts->read_seconds},
+                         {"slowest_read_seconds", experts->slowest_read_seconds},
+                         {"layer_uses", experts->layer_uses},
+                         {"layer_hits", experts->layer_hits}};
+  }
   std::printf("%s\n", report.dump(-1, ' ', false, ordered_json::error_handler_t::replace).c_str());
 }
 
@@ -105,6 +125,18 @@ void PrintText(const Engine& engine, const BenchParams& params, const std::vecto
       "\nmedian of {} (least–most). Share: of what the machine could do just then; prefill of the arithmetic peak\n"
       "(products with weights only), decode of the memory bandwidth (weights and KV cache read).\n",
       params.repetitions);
+  const auto experts = engine.expert_stats();
+  if (!experts || experts->uses == 0) return;
+  const auto share = [](int64_t part, int64_t whole) {
+    return whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+  };
+  fmt::print(
+      "\nexperts: {} slots of {}; of {} uses {:.1f} % resident, {:.1f} % arriving; {} read, {:.1f} s waited for;\n"
+      "{} prefetched, {:.0f} % of them used; {:.0f} % of early guesses right\n",
+      experts->slots, HumanBytes(experts->slot_bytes), experts->uses, share(experts->hits, experts->uses),
+      share(experts->arriving, experts->uses), HumanBytes(experts->bytes_read), experts->stall_seconds,
+      experts->prefetch_reads, share(experts->prefetch_used, experts->prefetch_reads),
+      share(experts->hints_used, experts->hinted));
 }
 
 /// Products with weights for one token of a prefill; the head is only applied to the last one.

@@ -2,10 +2,13 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
+#include "cli/byte_size.h"
 #include "cli/models.h"
 #include "cli/progress.h"
+#include "io/env.h"
 
 namespace fathom {
 
@@ -30,6 +33,21 @@ void AddModelOptions(CLI::App& command, ModelOptions& options) {
                   "and int8 need 0.6 of bf16's memory and cost a little accuracy)")
       ->type_name("TYPE")
       ->check(CLI::IsMember(kKvTypes));
+  auto* experts = command.add_option_group("Experts");
+  experts
+      ->add_option("--expert-memory", options.expert_memory,
+                   "memory for routed experts, e.g. 2GiB; those that do not fit are read from the file when they are "
+                   "wanted. 0: as the file is mapped")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  experts
+      ->add_option("--record-routing", options.record_routing,
+                   "write which experts every token goes to ('fathom experts simulate' reads it)")
+      ->type_name("FILE");
+  experts
+      ->add_option("--replay-routing", options.replay_routing,
+                   "send tokens to the experts of a record instead (for measurements: the text means nothing)")
+      ->type_name("FILE");
   command.add_flag("-q,--quiet", options.quiet, "no progress and no statistics on stderr");
 }
 
@@ -122,6 +140,14 @@ Result<EngineOptions> ToEngineOptions(const ModelOptions& options) {
   if (options.kv_type == "bf16") engine.kv_type = KvType::kBF16;
   if (options.kv_type == "fp8") engine.kv_type = KvType::kFp8;
   if (options.kv_type == "int8") engine.kv_type = KvType::kInt8;
+  FATHOM_TRY(engine.experts.memory_bytes, ParseByteSize("--expert-memory", options.expert_memory));
+  engine.experts.record_routing = options.record_routing;
+  engine.experts.replay_routing = options.replay_routing;
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/') {
+    engine.experts.heat_directory = JoinPath(cache, "fathom/heat");
+  } else if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') {
+    engine.experts.heat_directory = JoinPath(home, ".cache/fathom/heat");
+  }
   return engine;
 }
 

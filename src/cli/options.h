@@ -19,10 +19,12 @@ struct ModelOptions {
   int threads = 0;
   int32_t context = 0;
   std::string kv_type = "auto";
+  std::string expert_memory = "0";
+  std::string record_routing, replay_routing;
   bool quiet = false;  // no progress, no closing statistics
 };
 
-/// -m, -t, --ctx, --kv-type, --quiet.
+/// -m, -t, --ctx, --kv-type, --expert-memory, --record-routing, --replay-routing, --quiet.
 void AddModelOptions(CLI::App& command, ModelOptions& options);
 
 struct GenerationOptions {

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/thread_pool.h"
 #include "engine/batch_impl.h"
+#include "engine/expert_memory.h"
 #include "engine/fingerprint.h"
 #include "engine/service_impl.h"
 #include "engine/session.h"
@@ -55,6 +56,7 @@ class EngineImpl final : public Engine {
   KvType kv_type() const override { return kv_type_; }
   int threads() const override { return pool_->size(); }
   ThreadPool& pool() override { return *pool_; }
+  std::optional<ExpertStoreStats> expert_stats() const override { return experts_->stats(); }
   MemoryUse memory() const override {
     return {.weights_mapped = file_->tensor_bytes(),
             .weights_derived = model_->weights().derived_bytes,
@@ -70,6 +72,7 @@ class EngineImpl final : public Engine {
   std::jthread warming_;  // reads file_'s mapping: destroyed before it
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<ExpertMemory> experts_;
   std::unique_ptr<KvPool> kv_pool_;
   std::mutex compute_;
   std::unique_ptr<Tokenizer> tokenizer_;
@@ -104,7 +107,10 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   auto model = Model::Load(*engine->file_, *engine->pool_);
   if (!model) return Prefix(model.error(), path);
   engine->model_ = std::move(*model);
-  engine->warming_ = WarmWeights(*engine->file_, engine->urgent_reads_);
+  auto experts = ExpertMemory::Create(*engine->file_, Env::Default(), options.experts, *engine->model_);
+  if (!experts) return Prefix(experts.error(), path);
+  engine->experts_ = std::move(*experts);
+  engine->warming_ = WarmWeights(*engine->file_, engine->urgent_reads_, !engine->experts_->streams());
 
   const ModelConfig& config = engine->file_->config();
   const int32_t trained = config.max_position_embeddings > 0 ? config.max_position_embeddings : kDefaultContext;

@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "engine/sampler.h"
+#include "experts/expert_store.h"
 #include "format/model_file.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
@@ -34,11 +35,20 @@ class ThreadPool;
 /// the error that tensor/kv_row.h states.
 enum class KvType { kAuto, kF32, kF16, kBF16, kFp8, kInt8 };
 
+/// Experts that do not all stay in memory (docs/experts.md).
+struct ExpertOptions {
+  int64_t memory_bytes = 0;    // of slots for routed experts, read from the file when wanted; 0: all as the file is mapped
+  std::string heat_directory;  // where routing statistics are kept between runs; empty: nowhere
+  std::string record_routing;  // a file to write every token's choices to (docs/formats/routing.md); empty: none
+  std::string replay_routing;  // a record whose choices take the place of the gates'; empty: none
+};
+
 struct EngineOptions {
   int threads = 0;              // 0: one per available core
   int32_t context_length = 0;   // tokens a session may hold; 0: what the model was trained for, at most 32768
   KvType kv_type = KvType::kAuto;
   int32_t prefill_chunk = 1024;  // tokens a prefill step takes through the model together
+  ExpertOptions experts;
   // Told what is going on while loading, with a share in [0, 1]; may be empty.
   std::function<void(std::string_view what, double share)> progress;
 };
@@ -140,6 +150,8 @@ class Engine {
   /// A hybrid model (ChatOptions::thinking) that thinks unless it is told not to.
   virtual bool default_thinking() const = 0;
   virtual MemoryUse memory() const = 0;
+  /// Nothing when all experts are used as the file is mapped.
+  virtual std::optional<ExpertStoreStats> expert_stats() const { return std::nullopt; }
   virtual int32_t context_length() const = 0;
   virtual KvType kv_type() const = 0;
   virtual int threads() const = 0;

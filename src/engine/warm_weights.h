@@ -17,7 +17,7 @@ namespace fathom {
 
 /// Starts the work if the file fits in the memory that is free; the thread ends by itself. Destroying it stops the work
 /// at the next few megabytes. `file` must outlive it. urgent (may be nullptr): while it is above 0 the work pauses, for
-/// half a minute altogether at most.
-std::jthread WarmWeights(const ModelFile& file, std::shared_ptr<const std::atomic<int>> urgent);
+/// half a minute altogether at most. experts: false: routed experts come from somewhere else and are left out.
+std::jthread WarmWeights(const ModelFile& file, std::shared_ptr<const std::atomic<int>> urgent, bool experts = true);
 
 }  // namespace fathom

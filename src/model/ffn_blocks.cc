@@ -52,6 +52,7 @@ Status Model::MoeBlock(const LayerWeights& w) {
   Matmul(scratch_.jobs, scratch_.matmul, pool_);
   Route(w, logits);
   GroupByExpert(tokens);
+  if (experts_ != nullptr && MoeLayerOf(w) >= 0) return StreamedExperts(w, shared, shared_up);
 
   // gate and up of the chosen experts: slot s of expert e is row slot_row[s] of the input.
   FATHOM_TRY(MatrixView<float> gate, scratch_.gate.Matrix(slots, inner));
@@ -80,28 +81,37 @@ Status Model::MoeBlock(const LayerWeights& w) {
     scratch_.jobs.push_back({.w = w.shared.down, .x = &scratch_.mid_shared, .m = tokens, .y = update.data, .ldy = hidden});
   }
   Matmul(scratch_.jobs, scratch_.matmul, pool_);
-  pool_.ParallelFor(tokens, 4, [&](int64_t t, int) {
-    if (shared_inner > 0) AddTo(update.row(t), hidden, x_.row(t));
+  AddExperts(shared_inner > 0 ? &update : nullptr, down);
+  return {};
+}
+
+void Model::AddExperts(const MatrixView<float>* shared, MatrixView<float> down) {
+  const int64_t hidden = config_.hidden_size, top_k = config_.moe.num_experts_per_tok;
+  pool_.ParallelFor(x_.rows, 4, [&](int64_t t, int) {
+    if (shared != nullptr) AddTo(shared->row(t), hidden, x_.row(t));
     for (int64_t k = t * top_k; k < (t + 1) * top_k; ++k)
       Axpy(scratch_.expert_weights[k], down.row(scratch_.slot_of[k]), hidden, x_.row(t));
   });
-  return {};
 }
 
 void Model::SwiGlu(MatrixView<float> gate, MatrixView<float> up) {
   pool_.ParallelFor(gate.rows, 4, [&](int64_t r, int) { SiluMul(gate.row(r), up.row(r), gate.cols, gate.row(r)); });
 }
 
-void Model::Route(const LayerWeights& w, MatrixView<float> logits) {
+RoutingParams Model::Routing() const {
   const MoeConfig& moe = config_.moe;
-  const RoutingParams params{.experts = moe.n_routed_experts,
-                             .top_k = moe.num_experts_per_tok,
-                             .n_group = moe.n_group,
-                             .topk_group = moe.topk_group,
-                             .sigmoid = moe.scoring_func == GatingFunction::kSigmoid,
-                             .group_score_top2 = moe.group_score_top2,
-                             .norm_topk_prob = moe.norm_topk_prob,
-                             .routed_scaling_factor = moe.routed_scaling_factor};
+  return {.experts = moe.n_routed_experts,
+          .top_k = moe.num_experts_per_tok,
+          .n_group = moe.n_group,
+          .topk_group = moe.topk_group,
+          .sigmoid = moe.scoring_func == GatingFunction::kSigmoid,
+          .group_score_top2 = moe.group_score_top2,
+          .norm_topk_prob = moe.norm_topk_prob,
+          .routed_scaling_factor = moe.routed_scaling_factor};
+}
+
+void Model::Route(const LayerWeights& w, MatrixView<float> logits) {
+  const RoutingParams params = Routing();
   scratch_.expert_ids.resize(logits.rows * params.top_k);
   scratch_.expert_weights.resize(logits.rows * params.top_k);
   const float* bias = w.router_bias.empty() ? nullptr : w.router_bias.data();
@@ -109,6 +119,7 @@ void Model::Route(const LayerWeights& w, MatrixView<float> logits) {
     RouteToken(params, logits.row(t), bias, scratch_.expert_ids.data() + t * params.top_k,
                scratch_.expert_weights.data() + t * params.top_k);
   });
+  if (routing_ != nullptr) WatchRouting(w, logits);
 }
 
 void Model::GroupByExpert(int64_t tokens) {

@@ -13,7 +13,10 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "cache/kv_store.h"
+#include "experts/expert_store.h"
+#include "experts/routing_observer.h"
 #include "format/model_file.h"
+#include "kernels/routing.h"
 #include "model/kv_layout.h"
 #include "model/rope.h"
 #include "model/scratch.h"
@@ -41,6 +44,12 @@ class Model {
     return KvLayoutOf(config_, dtype);
   }
   int64_t scratch_bytes() const { return scratch_.bytes(); }
+
+  /// From now on experts are computed from the store's slots, and the mapped file's are not touched; nullptr: as before.
+  /// The store is of this model and outlives it. Not during a Forward().
+  void UseExperts(ExpertStore* experts) { experts_ = experts; }
+  /// Told of every choice of the gates, and may replace it; nullptr: nobody. It outlives the model.
+  void ObserveRouting(RoutingObserver* routing) { routing_ = routing; }
 
   /// logits: room for the sum of segment.logits rows of vocab_size floats, in segment order. On success every
   /// sequence is longer by its tokens; on error none is. Errors: kInvalidArgument (token id), kResource, kCancelled.
@@ -72,7 +81,10 @@ class Model {
   Status Attend(int layer, std::span<const Segment> segments, MatrixView<const float> q, MatrixView<float> out,
                 int64_t kv_heads, int64_t k_dim, int64_t v_dim, int64_t v_begin, float scale);
   void SwiGlu(MatrixView<float> gate, MatrixView<float> up);  // into gate
+  RoutingParams Routing() const;
   void Route(const LayerWeights& w, MatrixView<float> logits);
+  /// Adds each row's experts, and the shared ones' update, to the residual stream. down: by slot.
+  void AddExperts(const MatrixView<float>* shared, MatrixView<float> down);
   /// Sorts (token, choice) pairs by expert: slots [slot_begin[e], slot_begin[e + 1]) are expert e's, slot s takes
   /// input row slot_row[s], and pair i went to slot slot_of[i].
   void GroupByExpert(int64_t tokens);
@@ -86,6 +98,14 @@ class Model {
     }
   }
 
+  // expert_blocks.cc
+  /// Number among the MoE layers; -1 when it is not one of the model's own layers.
+  int32_t MoeLayerOf(const LayerWeights& w) const;
+  void WatchRouting(const LayerWeights& w, MatrixView<float> scores);
+  Status StreamedExperts(const LayerWeights& w, MatrixView<float> shared, MatrixView<float> shared_up);
+  Status GuessNextLayer(int32_t layer);
+  void CountGuesses(int32_t layer, std::span<const int32_t> chosen);
+
   ModelConfig config_;
   ThreadPool& pool_;
   RopeTable rope_;
@@ -94,6 +114,14 @@ class Model {
   std::vector<Row> rows_;
   MatrixView<float> x_;  // residual stream of the current batch, [rows, hidden]
   MatrixView<float> cos_, sin_;
+
+  ExpertStore* experts_ = nullptr;
+  RoutingObserver* routing_ = nullptr;
+  FloatBuffer early_h_, early_logits_;
+  Activations early_in_;
+  std::vector<ExpertGuess> guessed_;
+  int32_t guessed_layer_ = -1;
+  float guess_accuracy_ = 0.5f;
 };
 
 }  // namespace fathom

@@ -1,0 +1,47 @@
+// An engine's experts when they do not all stay in memory: the store that the model computes from, what is recorded or
+// replayed at its gates, and heat kept between runs.
+//
+// Made after the model, destroyed after its last pass; saves heat and finishes a recording then, and warns in the log
+// when that fails. One thread, but for stats().
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "experts/expert_store.h"
+#include "experts/routing_observer.h"
+#include "model/model.h"
+
+namespace fathom {
+
+class ExpertMemory {
+ public:
+  /// Ties itself to `model` (not at all when no option asks for it). Errors: kInvalidArgument (a dense model; too little
+  /// memory, with what it takes), those of the store and of the routing record.
+  static Result<std::unique_ptr<ExpertMemory>> Create(const ModelFile& file, Env& env, const ExpertOptions& options,
+                                                      Model& model);
+  ~ExpertMemory();
+  ExpertMemory(const ExpertMemory&) = delete;
+  ExpertMemory& operator=(const ExpertMemory&) = delete;
+
+  bool streams() const { return store_ != nullptr; }
+  std::optional<ExpertStoreStats> stats() const {
+    return store_ != nullptr ? std::optional(store_->stats()) : std::nullopt;
+  }
+
+ private:
+  ExpertMemory(Env& env, Model& model) : env_(env), model_(model) {}
+
+  Env& env_;
+  Model& model_;
+  std::unique_ptr<ExpertStore> store_;
+  std::unique_ptr<RoutingObserver> routing_;
+  ExpertGeometry geometry_;
+  std::array<std::byte, 32> fingerprint_{};
+  std::string heat_path_;
+};
+
+}  // namespace fathom

@@ -1,0 +1,153 @@
+// The feed-forward block of a model whose experts come from an ExpertStore, and what watches the gate. Shapes as in
+// ffn_blocks.cc.
+#include <algorithm>
+#include <functional>
+
+#include "experts/expert_store.h"
+#include "experts/routing_observer.h"
+#include "kernels/routing.h"
+#include "kernels/vec_ops.h"
+#include "model/model.h"
+
+namespace fathom {
+namespace {
+
+constexpr int64_t kEarlyTokens = 4;  // largest batch whose next layer is guessed: beyond it most experts are chosen anyway
+
+MatrixView<const float> Const(const MatrixView<float>& m) { return {m.data, m.rows, m.cols, m.stride}; }
+
+MatrixView<float> RowsOf(const MatrixView<float>& m, int64_t begin, int64_t count) {
+  return {m.row(begin), count, m.cols, m.stride};
+}
+
+}  // namespace
+
+int32_t Model::MoeLayerOf(const LayerWeights& w) const {
+  const LayerWeights* first = weights_.layers.data();
+  if (std::less<>()(&w, first) || !std::less<>()(&w, first + config_.num_hidden_layers)) return -1;  // an MTP layer
+  return static_cast<int32_t>(&w - first) - std::max(config_.moe.first_k_dense_replace, 0);
+}
+
+void Model::WatchRouting(const LayerWeights& w, MatrixView<float> scores) {
+  const int32_t layer = MoeLayerOf(w);
+  if (layer < 0 || !routing_->OnRouted(layer, scores.rows, scratch_.expert_ids)) return;
+  // The gate's own scores of other experts' choice (kernels/routing.h leaves them in `scores`).
+  const MoeConfig& moe = config_.moe;
+  const int64_t top_k = moe.num_experts_per_tok;
+  for (int64_t t = 0; t < scores.rows; ++t) {
+    float* weights = scratch_.expert_weights.data() + t * top_k;
+    float sum = 0;
+    for (int64_t k = 0; k < top_k; ++k) sum += weights[k] = scores.row(t)[scratch_.expert_ids[t * top_k + k]];
+    const float scale = moe.routed_scaling_factor / (moe.norm_topk_prob ? sum + 1e-20f : 1.0f);
+    for (int64_t k = 0; k < top_k; ++k) weights[k] *= scale;
+  }
+}
+
+// x += shared(h) + Σ_k weight_k expert_k(h), the experts in whatever order they arrive; each row is summed in the same
+// order as in MoeBlock, so the results are the same to the bit.
+Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, MatrixView<float> shared_up) {
+  const MoeConfig& moe = config_.moe;
+  const int64_t tokens = x_.rows, hidden = config_.hidden_size, top_k = moe.num_experts_per_tok;
+  const int64_t inner = moe.moe_intermediate_size, shared_inner = w.shared.gate.rows, slots = tokens * top_k;
+  const int32_t layer = MoeLayerOf(w);
+  auto& begin = scratch_.slot_begin;
+  std::vector<int32_t> chosen;
+  for (int32_t e = 0; e < moe.n_routed_experts; ++e)
+    if (begin[e + 1] > begin[e]) chosen.push_back(e);
+  CountGuesses(layer, chosen);
+  ExpertBatch batch = experts_->Fetch(layer, chosen);
+
+  // What waits for nobody: the shared experts, and a guess at the next layer's choices.
+  MatrixView<float> update;
+  if (shared_inner > 0) {
+    FATHOM_TRY(update, scratch_.update.Matrix(tokens, hidden));
+    SwiGlu(shared, shared_up);
+    FATHOM_CHECK_OK(scratch_.mid_shared.Set(Const(shared), NeedsQuantizedActivations(w.shared.down.dtype), pool_));
+    FATHOM_CHECK_OK(Multiply(w.shared.down, scratch_.mid_shared, update));
+  }
+  if (tokens <= kEarlyTokens) FATHOM_CHECK_OK(GuessNextLayer(layer + 1));
+
+  FATHOM_TRY(MatrixView<float> gate, scratch_.gate.Matrix(slots, inner));
+  FATHOM_TRY(MatrixView<float> up, scratch_.up.Matrix(slots, inner));
+  FATHOM_TRY(MatrixView<float> down, scratch_.down.Matrix(slots, hidden));
+  // Leases that wait to be computed keep others from arriving: not more than half of the slots.
+  const auto most = static_cast<size_t>(std::max<int64_t>(1, experts_->slots() / 2));
+  std::vector<ExpertLease> group;
+  for (;;) {
+    FATHOM_TRY(auto next, batch.Next());
+    if (!next) break;
+    group.push_back(std::move(*next));
+    while (group.size() < most) {
+      FATHOM_TRY(auto more, batch.Try());
+      if (!more) break;
+      group.push_back(std::move(*more));
+    }
+    scratch_.jobs.clear();
+    int64_t rows = 0;
+    for (const ExpertLease& lease : group) {
+      const int64_t first = begin[lease.expert()], count = begin[lease.expert() + 1] - first;
+      const int32_t* from = scratch_.slot_row.data() + first;
+      scratch_.jobs.push_back({.w = lease.views().gate, .x = &scratch_.in, .row_index = from, .m = count,
+                               .y = gate.row(rows), .ldy = inner});
+      scratch_.jobs.push_back({.w = lease.views().up, .x = &scratch_.in, .row_index = from, .m = count,
+                               .y = up.row(rows), .ldy = inner});
+      rows += count;
+    }
+    Matmul(scratch_.jobs, scratch_.matmul, pool_);
+    SwiGlu(RowsOf(gate, 0, rows), RowsOf(up, 0, rows));
+    FATHOM_CHECK_OK(scratch_.mid.Set(Const(RowsOf(gate, 0, rows)), NeedsQuantizedActivations(w.experts[0].down.dtype),
+                                     pool_));
+    scratch_.jobs.clear();
+    rows = 0;
+    for (const ExpertLease& lease : group) {
+      const int64_t first = begin[lease.expert()], count = begin[lease.expert() + 1] - first;
+      scratch_.jobs.push_back({.w = lease.views().down, .x = &scratch_.mid, .row_index = scratch_.iota.data() + rows,
+                               .m = count, .y = down.row(first), .ldy = hidden});
+      rows += count;
+    }
+    Matmul(scratch_.jobs, scratch_.matmul, pool_);
+    group.clear();
+  }
+  AddExperts(shared_inner > 0 ? &update : nullptr, down);
+  return {};
+}
+
+void Model::CountGuesses(int32_t layer, std::span<const int32_t> chosen) {
+  if (guessed_layer_ != layer || guessed_.empty()) return;
+  int64_t right = 0;
+  for (const ExpertGuess& guess : guessed_) right += std::binary_search(chosen.begin(), chosen.end(), guess.expert);
+  const auto share = static_cast<float>(right) / static_cast<float>(guessed_.size());
+  guess_accuracy_ += 0.02f * (share - guess_accuracy_);
+  guessed_.clear();
+}
+
+// A layer's router on the residual stream before it, which lacks that layer's attention and the experts of the one before.
+Status Model::GuessNextLayer(int32_t layer) {
+  const MoeConfig& moe = config_.moe;
+  const int32_t index = layer + std::max(moe.first_k_dense_replace, 0);
+  if (index >= config_.num_hidden_layers) return {};
+  const LayerWeights* next = &weights_.layers[index];
+  const int64_t tokens = x_.rows;
+  FATHOM_TRY(MatrixView<float> h, early_h_.Matrix(tokens, config_.hidden_size));
+  FATHOM_TRY(MatrixView<float> logits, early_logits_.Matrix(tokens, moe.n_routed_experts));
+  Rows(Const(x_), next->ffn_norm, config_.rms_norm_eps, h);
+  FATHOM_CHECK_OK(early_in_.Set(Const(h), NeedsQuantizedActivations(next->router.dtype), pool_));
+  FATHOM_CHECK_OK(Multiply(next->router, early_in_, logits));
+  const RoutingParams params = Routing();
+  std::vector<int32_t> ids(params.top_k);
+  std::vector<float> weights(params.top_k);
+  guessed_.clear();
+  for (int64_t t = 0; t < tokens; ++t) {
+    RouteToken(params, logits.row(t), next->router_bias.empty() ? nullptr : next->router_bias.data(), ids.data(),
+               weights.data());
+    for (const int32_t id : ids) {
+      const bool there = std::any_of(guessed_.begin(), guessed_.end(), [&](const auto& g) { return g.expert == id; });
+      if (!there) guessed_.push_back({id, guess_accuracy_});
+    }
+  }
+  guessed_layer_ = layer;
+  experts_->Hint(layer, guessed_);
+  return {};
+}
+
+}  // namespace fathom
