@@ -96,6 +96,8 @@ KvCacheImpl::Plan KvCacheImpl::MakePlan(std::string_view tenant, std::span<const
                         .prompt_tokens = static_cast<int64_t>(tokens.size()),
                         .bytes_per_token = layout.bytes_per_token(),
                         .layers = layout.layers,
+                        .logits_known = !plan.nodes.empty() && plan.matched == static_cast<int64_t>(tokens.size()) &&
+                                        logits_->Knows(EndOf(*plan.nodes.back(), tokens)),
                         .compute = rates_,
                         .tier = {.bytes_per_second = rate, .age_seconds = last_read_ > 0 ? now - last_read_ : 0}});
   while (!plan.nodes.empty() && plan.nodes.back()->meta.first_position >= plan.load.take_tokens) plan.nodes.pop_back();

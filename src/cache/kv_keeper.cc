@@ -45,6 +45,7 @@ Status KvCacheImpl::Open() {
   FATHOM_TRY(disk_, SsdTier::Open(env_, *io_, space_, disk_options,
                                   [&](const StoredBlock& block) { stored.push_back(block); }));
   pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
+  MeasureDisk(stored);
 
   std::unique_lock lock(mutex_);
   // Parents before children; within one depth the newer copy of a block last, which then replaces the older.
@@ -113,6 +114,33 @@ bool KvCacheImpl::HasBlock(const BlockMeta& end) const {
   const auto child = parent->children.lower_bound(end.token_span());
   return child != parent->children.end() && child->second->meta.count >= end.count &&
          std::equal(end.token_span().begin(), end.token_span().end(), child->second->meta.tokens.begin());
+}
+
+void KvCacheImpl::MeasureDisk(std::span<const StoredBlock> stored) {
+  constexpr int64_t kBytes = int64_t{16} << 20;
+  constexpr auto kPatience = std::chrono::milliseconds(500);
+  const int64_t layers = space_.layout.layers;
+  auto left = std::make_shared<std::pair<std::mutex, int>>();
+  auto answered = std::make_shared<std::condition_variable>();
+  std::vector<TierRead> reads;
+  // The latest: what is most likely to be asked for is checked first of all, too.
+  for (auto block = stored.rbegin(); block != stored.rend(); ++block) {
+    if (static_cast<int64_t>(reads.size()) * space_.layout.block_bytes() >= kBytes) break;
+    auto memory = pool_.Take();
+    if (!memory) break;
+    reads.push_back({.handle = block->handle, .meta = block->meta, .into = std::move(*memory), .layers = layers,
+                     .done = [left, answered](const Status&) {
+                       const std::lock_guard lock(left->first);
+                       --left->second;
+                       answered->notify_all();
+                     }});
+  }
+  if (reads.empty()) return;
+  left->second = static_cast<int>(reads.size());
+  disk_->Get(std::move(reads), IoPriority::kDemand);
+  std::unique_lock lock(left->first);
+  // One that does not answer is a request's to find out; what fails here fails there again.
+  if (answered->wait_for(lock, kPatience, [&] { return left->second == 0; })) last_read_ = Now();
 }
 
 void KvCacheImpl::KeeperLoop(std::stop_token stop) {

@@ -10,6 +10,7 @@ constexpr double kCaution = 1.1;
 constexpr double kAssumedRate = 100e6, kAssumedLatency = 0.01;
 constexpr double kOldRateSeconds = 60;
 constexpr double kProbeShare = 0.05;  // of the time to compute
+constexpr double kLogitsWorth = 1.25;  // how much later all rows may be there for a first token that waits for none
 constexpr double kWorthwhile = 0.05;  // the least gain, as a share, for which a tier is asked at all
 
 struct Candidate {
@@ -95,6 +96,11 @@ LoadPlan PlanLoad(const LoadRequest& request) {
       while (free + 1 < candidates.data() + candidates.size() && free[1].tier_tokens == 0) ++free;
       const double without = Seconds(request, tier, *free, kCaution);
       if (least > (1 - kWorthwhile) * without) best = free, least = without;
+    }
+    const Candidate& all = candidates.back();
+    if (request.logits_known && all.take == request.prompt_tokens && best != &all) {
+      const double seconds = Seconds(request, tier, all, kCaution);
+      if (seconds <= kLogitsWorth * least) best = &all, least = seconds;
     }
     plan.recompute_seconds = request.compute.Seconds(0, request.prompt_tokens);
     const bool unsure = request.tier.bytes_per_second <= 0 || request.tier.age_seconds > kOldRateSeconds;

@@ -12,7 +12,8 @@
 //
 // and the plan is the block boundary (or the end of a run) with the least f, of equals the longest; but nothing is
 // loaded for a gain of less than a twentieth. Nothing being taken is among them, so a plan is never slower than
-// recomputing. Where compute grows with position and a disk is slow, the best may lie in the middle: the load is split,
+// recomputing. Where the logits after the whole prompt are known too, the first token waits for no rows at all, so taking
+// everything is preferred while it costs at most a quarter more. Where compute grows with position and a disk is slow, the best may lie in the middle: the load is split,
 // and the rest of the known tokens is computed.
 //
 // Pure, plain values.
@@ -45,6 +46,7 @@ struct LoadRequest {
   int64_t bytes_per_token = 0;     // in the tier
   int64_t layers = 1;
   int64_t chunk_tokens = 512;      // of one prefill step; 0: loads do not overlap computing
+  bool logits_known = false;       // those after the last of prompt_tokens
   ComputeRates compute;
   TierRates tier;
 };

@@ -56,6 +56,22 @@ TEST(LoadPlan, Table) {
   }
 }
 
+TEST(LoadPlan, KnownLogitsAreWorthTheLastBlocks) {
+  // The last blocks could be computed while the first are loaded, which would save a moment, and cost the first token.
+  const std::vector<KnownRun> runs = {{4096, false}};
+  LoadRequest request{.runs = runs,
+                      .prompt_tokens = 4096,
+                      .bytes_per_token = 31104,
+                      .layers = 27,
+                      .compute = {.seconds_per_token = 0.0026},
+                      .tier = {.bytes_per_second = 1e8, .latency_seconds = 0.01}};
+  EXPECT_LT(PlanLoad(request).take_tokens, 4096);
+  request.logits_known = true;
+  EXPECT_EQ(PlanLoad(request).take_tokens, 4096);
+  request.tier.bytes_per_second = 2e5;  // computing all of it is far sooner
+  EXPECT_EQ(PlanLoad(request).take_tokens, 0);
+}
+
 TEST(LoadPlan, AWholeLoadCostsWhatTheFormulaSays) {
   const std::vector<KnownRun> runs = {{1000, false}};
   LoadRequest request{.runs = runs,

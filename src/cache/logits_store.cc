@@ -214,6 +214,16 @@ void LogitsStore::Written(const BlockKey& key, uint64_t ticket, Result<TierHandl
 
 // --- Finding ---------------------------------------------------------------------------------------------------------
 
+bool LogitsStore::Knows(const BlockMeta& end) const {
+  const std::lock_guard lock(mutex_);
+  const auto place = records_.find(end.key);
+  if (place == records_.end()) return false;
+  const Record& record = place->second;
+  const auto known = record.end.token_span(), asked = end.token_span();
+  return (!record.memory.empty() || record.disk != kNoHandle) &&
+         std::equal(known.begin(), known.end(), asked.begin(), asked.end());
+}
+
 LogitsStore::Found LogitsStore::Find(const BlockKey& key, std::span<const int32_t> tokens) {
   Found found;
   const std::lock_guard lock(mutex_);

@@ -52,6 +52,8 @@ class LogitsStore {
   int64_t stored_bytes() const { return stored_bytes_; }
   /// end: the block that ends with the token before the logits; tokens after it do not count.
   void Keep(const BlockMeta& end, std::span<const float> logits, bool to_disk);
+  /// Whether Find of these would find some.
+  bool Knows(const BlockMeta& end) const;
   struct Found {
     std::vector<float> now;          // from memory
     std::shared_ptr<KvLogits> soon;  // from the device; nullptr: not known, or `now`
