@@ -453,6 +453,7 @@ def streams(args, results):
             return sorted_gaps[len(sorted_gaps) * 99 // 100] if sorted_gaps else None
 
         results.add(name, tokens_per_second=tokens / seconds, idle_p50=idle[len(idle) // 2], idle_p99=p99(idle),
+                    busy_p50=busy[len(busy) // 2] if busy else None,
                     busy_p99=p99(busy), busy_gaps=len(busy), long_prompt_seconds=long_seconds,
                     busy_over_idle=p99(busy) / p99(idle) if busy else None)
 

@@ -125,8 +125,9 @@ class KvCacheImpl final : public KvCache {
   bool ReclaimMemory();
   void EnforceTenantMemory(Tenant& tenant);
   void QueueWrite(Entry& entry);
-  /// Reads a little of what is stored, so that the first request's plan rests on a measured rate.
-  void MeasureDisk(std::span<const StoredBlock> stored);
+  /// Reads a little of what is stored, so that the first request's plan rests on a measured rate. Returns what of it does
+  /// not verify.
+  std::set<TierHandle> MeasureDisk(std::span<const StoredBlock> stored);
   void KeeperLoop(std::stop_token stop);
   void WriteQueued(std::unique_lock<std::mutex>& lock);
   bool MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant, int64_t bytes);  // false: there is none

@@ -70,7 +70,7 @@ class KvCacheTest : public testing::Test {
   void SetUp() override {
     const auto* info = testing::UnitTest::GetInstance()->current_test_info();
     folder_ = std::filesystem::temp_directory_path() /
-              fmt::format("fathom_kv_{}_{}", info->name(), static_cast<long>(getpid()));
+              fmt::format("fathom_kv_{:08x}_{}", std::hash<std::string>()(info->name()), static_cast<long>(getpid()));
     std::filesystem::remove_all(folder_);
   }
   void TearDown() override {
@@ -173,12 +173,18 @@ TEST_F(KvCacheTest, AnotherModelsBlocksAreNotTouched) {
   EXPECT_EQ(Request(a), 199);
 }
 
-TEST_F(KvCacheTest, ADamagedBlockIsAMissAndHeals) {
+// Opening reads a part of what is stored, requests the rest: damage is found by either.
+class KvCacheDamageTest : public KvCacheTest, public testing::WithParamInterface<bool> {};
+INSTANTIATE_TEST_SUITE_P(Opened, KvCacheDamageTest, testing::Bool());
+
+TEST_P(KvCacheDamageTest, ADamagedBlockIsAMissAndHeals) {
   Open(OnDisk());
   const Tokens a = RandomTokens(640, 1);
   Request(a);
   ASSERT_TRUE(cache_->Flush());
   cache_.reset();
+  const bool opened = GetParam();
+  if (opened) Open(OnDisk());
   // One byte in the rows of some block of each segment file.
   for (const auto& file : std::filesystem::recursive_directory_iterator(folder_)) {
     if (!file.is_regular_file() || file.file_size() < 100000) continue;
@@ -194,7 +200,7 @@ TEST_F(KvCacheTest, ADamagedBlockIsAMissAndHeals) {
     stream.seekp(found - bytes.begin());
     stream.put(static_cast<char>(*found ^ 4));
   }
-  Open(OnDisk());
+  if (!opened) Open(OnDisk());
   EXPECT_EQ(Request(a), 256);
   EXPECT_EQ(Request(a), 639);  // what was computed in its place, whether or not all of its layers have been answered for
   ASSERT_TRUE(Eventually([&] { return cache_->stats().corrupt == 1; }));

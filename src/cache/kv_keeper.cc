@@ -45,7 +45,8 @@ Status KvCacheImpl::Open() {
   FATHOM_TRY(disk_, SsdTier::Open(env_, *io_, space_, disk_options,
                                   [&](const StoredBlock& block) { stored.push_back(block); }));
   pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
-  MeasureDisk(stored);
+  const std::set<TierHandle> corrupt = MeasureDisk(stored);
+  stats_.corrupt += static_cast<int64_t>(corrupt.size());
 
   std::unique_lock lock(mutex_);
   // Parents before children; within one depth the newer copy of a block last, which then replaces the older.
@@ -58,8 +59,8 @@ Status KvCacheImpl::Open() {
     const bool attached = meta.first_position == 0 ? meta.parent == meta.root
                                                    : parent != nullptr && parent->meta.root == meta.root &&
                                                          parent->meta.count == KvLayout::kBlockTokens;
-    if (!attached || ChainKey(meta.parent, meta.token_span()) != meta.key) {
-      orphans_.push_back(block.handle);  // what it continues is gone, so nothing can reach it
+    if (!attached || ChainKey(meta.parent, meta.token_span()) != meta.key || corrupt.contains(block.handle)) {
+      orphans_.push_back(block.handle);  // damaged, or what it continues is gone and nothing can reach it
       continue;
     }
     Entry* const place = EntryAt(parent, TenantOfRoot(meta.root), meta.token_span());
@@ -116,31 +117,38 @@ bool KvCacheImpl::HasBlock(const BlockMeta& end) const {
          std::equal(end.token_span().begin(), end.token_span().end(), child->second->meta.tokens.begin());
 }
 
-void KvCacheImpl::MeasureDisk(std::span<const StoredBlock> stored) {
+std::set<TierHandle> KvCacheImpl::MeasureDisk(std::span<const StoredBlock> stored) {
   constexpr int64_t kBytes = int64_t{16} << 20;
   constexpr auto kPatience = std::chrono::milliseconds(500);
-  const int64_t layers = space_.layout.layers;
-  auto left = std::make_shared<std::pair<std::mutex, int>>();
-  auto answered = std::make_shared<std::condition_variable>();
+  struct Answers {  // outlives this call where the device does not answer
+    std::mutex mutex;
+    std::condition_variable changed;
+    int left = 0;
+    std::set<TierHandle> corrupt;
+  };
+  auto answers = std::make_shared<Answers>();
   std::vector<TierRead> reads;
   // The latest: what is most likely to be asked for is checked first of all, too.
   for (auto block = stored.rbegin(); block != stored.rend(); ++block) {
     if (static_cast<int64_t>(reads.size()) * space_.layout.block_bytes() >= kBytes) break;
     auto memory = pool_.Take();
     if (!memory) break;
-    reads.push_back({.handle = block->handle, .meta = block->meta, .into = std::move(*memory), .layers = layers,
-                     .done = [left, answered](const Status&) {
-                       const std::lock_guard lock(left->first);
-                       --left->second;
-                       answered->notify_all();
+    reads.push_back({.handle = block->handle, .meta = block->meta, .into = std::move(*memory),
+                     .layers = space_.layout.layers,
+                     .done = [answers, handle = block->handle](const Status& status) {
+                       const std::lock_guard lock(answers->mutex);
+                       if (!status && status.error().code == ErrorCode::kCorrupt) answers->corrupt.insert(handle);
+                       --answers->left;
+                       answers->changed.notify_all();
                      }});
   }
-  if (reads.empty()) return;
-  left->second = static_cast<int>(reads.size());
+  if (reads.empty()) return {};
+  answers->left = static_cast<int>(reads.size());
   disk_->Get(std::move(reads), IoPriority::kDemand);
-  std::unique_lock lock(left->first);
-  // One that does not answer is a request's to find out; what fails here fails there again.
-  if (answered->wait_for(lock, kPatience, [&] { return left->second == 0; })) last_read_ = Now();
+  std::unique_lock lock(answers->mutex);
+  // A device that does not answer is a request's to find out.
+  if (answers->changed.wait_for(lock, kPatience, [&] { return answers->left == 0; })) last_read_ = Now();
+  return answers->corrupt;
 }
 
 void KvCacheImpl::KeeperLoop(std::stop_token stop) {

@@ -29,8 +29,9 @@ class RateMeter {
   /// Whether a step of so many answers and nothing else should be had: none was measured yet, or not for long. Often at
   /// first (the first steps of a program are slow), then every kSeldom steps that prompts took part in.
   bool WantsDecodeStep(int64_t rows) const;
-  /// That one row of a prompt adds to a step of answers; before that was seen, its share of a step of prompts; 0: not known.
-  double prefill_row_seconds() const { return added_row_ > 0 ? added_row_ : prefill_.seconds_per_token; }
+  /// That one row of a prompt adds to a step of answers; before that was seen, a guess from steps of prompts: a few rows
+  /// share their weights with fewer others. 0: not known.
+  double prefill_row_seconds() const { return added_row_ > 0 ? added_row_ : 3 * prefill_.seconds_per_token; }
   /// Tokens a second of late: of steps that had rows of prompts, of steps that had answers.
   double prefill_rate() const { return prefill_seconds_ > 0 ? prefill_rows_ / prefill_seconds_ : 0; }
   double decode_rate() const { return decode_seconds_ > 0 ? decode_rows_ / decode_seconds_ : 0; }

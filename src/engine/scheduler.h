@@ -79,8 +79,8 @@ struct StepPlan {
 class Scheduler {
  public:
   static constexpr double kAgingSeconds = 30;
-  static constexpr double kExtraShare = 0.7;
-  static constexpr int64_t kLeastPrefill = 8;
+  static constexpr double kExtraShare = 0.6;
+  static constexpr int64_t kLeastPrefill = 1;  // deep in a long prompt a few rows take as long as all answers
 
   /// shares(waiting, running): the running one is computing rows now that the waiting one will need.
   using SharesFn = std::function<bool(uint64_t waiting, uint64_t running)>;
