@@ -43,6 +43,7 @@ KvCacheImpl::KvCacheImpl(Env& env, const KvSpace& space, KvPool& pool, const Cac
       memory_policy_(MakeEvictionPolicy(options.eviction, pool.max_bytes())),
       disk_policy_(MakeEvictionPolicy(options.eviction, options.disk_bytes)),
       budget_(options.daily_write_bytes) {
+  for (const auto& [name, limits] : options_.tenant_limits) AddTenant(RootKey(space_, name), limits);
   pool_.SetReclaimer([this] { return ReclaimMemory(); });
 }
 
@@ -262,6 +263,7 @@ void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) 
   if (!failed) {
     last_read_ = Now();
     if (!entry.memory) SetMemory(entry, load->block());
+    EnforceTenantMemory(*entry.tenant);
     return;
   }
   if (error.code == ErrorCode::kCorrupt) {
@@ -330,6 +332,8 @@ void KvCacheImpl::SetRates(const ComputeRates& rates) {
 }
 
 void KvCacheImpl::QueueWrite(Entry& entry) {
+  const int64_t most = entry.tenant->limits.disk_bytes;
+  if (most >= 0 && most < disk_->stored_block_bytes()) return;  // it has no share of the device
   constexpr int64_t kQueueBytes = int64_t{256} << 20;
   if (static_cast<int64_t>(queue_.size()) * space_.layout.block_bytes() > kQueueBytes) {
     ++stats_.not_admitted;  // the device is behind; memory still has it
@@ -377,12 +381,21 @@ bool KvCacheImpl::ReclaimMemory() {
 }
 
 void KvCacheImpl::EnforceTenantMemory(Tenant& tenant) {
-  while (tenant.limits.memory_bytes > 0 && tenant.memory_bytes > tenant.limits.memory_bytes) {
-    const auto victim = memory_policy_->Victim([&](CacheEntryId id) {
-      const Entry& entry = *entries_.at(id);
-      return entry.tenant == &tenant && entry.busy == 0 && !entry.load &&
-             (entry.disk != kNoHandle || (entry.node->children.empty() && !entry.pinned));
-    });
+  // As MemoryVictim, but what is being written stays until it is on the device, which then calls this again.
+  const std::function<bool(const Entry&)> tries[] = {
+      [](const Entry& entry) { return entry.disk != kNoHandle; },
+      [](const Entry& entry) { return entry.node->children.empty() && !entry.pinned && !entry.writing; },
+      [](const Entry& entry) { return !entry.pinned && !entry.writing; },
+  };
+  while (tenant.memory_policy && tenant.memory_bytes > tenant.limits.memory_bytes) {
+    std::optional<CacheEntryId> victim;
+    for (const auto& may_go : tries) {
+      victim = tenant.memory_policy->Victim([&](CacheEntryId id) {
+        const Entry& entry = *entries_.at(id);
+        return entry.busy == 0 && may_go(entry);
+      });
+      if (victim) break;
+    }
     if (!victim) return;
     Entry& entry = *entries_.at(*victim);
     DropMemory(entry);

@@ -33,10 +33,13 @@ namespace fathom {
 
 class Env;
 
+/// What one tenant may take. A tenant at a limit drives out blocks of its own and nobody else's.
 struct TenantLimits {
-  int64_t memory_bytes = 0;  // 0: no limit of its own
-  int64_t disk_bytes = 0;
-  int64_t ttl_seconds = 0;   // 0: for ever; counted from the last use
+  static constexpr int64_t kNone = -1;  // no limit beside the tier's own size
+  int64_t memory_bytes = kNone;  // what is being written to the device may stand above it until it is there
+  int64_t disk_bytes = kNone;    // 0: nothing of it goes to the device
+  int64_t pinned_bytes = kNone;  // of them, that Pin() may keep from going
+  int64_t ttl_seconds = 0;       // 0: for ever; counted from the last use; what is pinned stays
 };
 
 struct CacheOptions {
@@ -57,8 +60,8 @@ struct CacheOptions {
     return blocks + blocks / (kLogitsShare - 1) + logits * kLogitsShare + kLogitsShare;
   }
   double hang_seconds = 10;  // for which Flush and the end of the cache wait for a device that does nothing
-  TenantLimits default_limits;
-  std::map<std::string, TenantLimits> tenant_limits;
+  TenantLimits default_limits;                        // of each tenant that is not named below
+  std::map<std::string, TenantLimits> tenant_limits;  // by name
 };
 
 struct CacheStats {
@@ -151,8 +154,9 @@ class KvCache {
   virtual void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) = 0;
   virtual void SetRates(const ComputeRates& rates) = 0;
 
-  /// Keeps a prefix from being evicted, or lets it go again. Returns how many blocks that concerns.
-  virtual int64_t Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) = 0;
+  /// Keeps a prefix from being evicted, or lets it go again. Returns how many blocks that concerns. Errors: kResource, when
+  /// the tenant may not pin so much; nothing is changed then.
+  virtual Result<int64_t> Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) = 0;
   /// Erases, in memory and on disk and overwritten there, what only this conversation holds: its blocks that no other
   /// kept sequence shares, from the end on. everything: also shared ones and all that continues them. Returns the blocks
   /// erased. Durable when this returns.

@@ -47,7 +47,7 @@ class KvCacheImpl final : public KvCache {
             bool tail) override;
   void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) override;
   void SetRates(const ComputeRates& rates) override;
-  int64_t Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override;
+  Result<int64_t> Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override;
   Result<int64_t> Forget(std::string_view tenant, std::span<const int32_t> tokens, bool everything) override;
   Result<int64_t> ForgetTenant(std::string_view tenant) override;
   Result<std::pair<int64_t, int64_t>> Verify(
@@ -64,7 +64,10 @@ class KvCacheImpl final : public KvCache {
   struct Tenant {
     BlockKey root;
     TenantLimits limits;
-    int64_t memory_bytes = 0, disk_bytes = 0;
+    int64_t memory_bytes = 0, disk_bytes = 0, pinned_blocks = 0, writes_in_flight = 0;
+    // Who goes when the tenant is at its own limit; nullptr: it has none. Its blocks stand in the tier's policy as well: the
+    // two ask different questions, and neither disturbs what the other knows.
+    std::unique_ptr<EvictionPolicy> memory_policy, disk_policy;
   };
 
   /// What is known of a block beside its tokens; a node's payload. A node without memory, disk or load is hollow: it only
@@ -90,8 +93,9 @@ class KvCacheImpl final : public KvCache {
   /// What policies and callbacks know a block by: the same for the same content, so that one that comes back is recognised.
   static CacheEntryId IdOf(const Node& node) { return node.meta.key.low == kNoCacheEntry ? 1 : node.meta.key.low; }
   static Entry& Of(const Node& node) { return *static_cast<Entry*>(node.payload); }
-  Tenant& TenantOf(std::string_view name);
+  Tenant& TenantOf(std::string_view name) { return TenantOfRoot(RootKey(space_, name)); }
   Tenant& TenantOfRoot(const BlockKey& root);
+  Tenant& AddTenant(const BlockKey& root, const TenantLimits& limits);
   /// The entry of `tokens` under `parent`, made where it is missing; nullptr: it cannot be kept.
   Entry* EntryAt(Node* parent, Tenant& tenant, std::span<const int32_t> tokens);
   bool Expired(const Entry& entry, double now) const;
@@ -101,6 +105,7 @@ class KvCacheImpl final : public KvCache {
   void DropMemory(Entry& entry);
   void SetDisk(Entry& entry, TierHandle handle);
   TierHandle DropDisk(Entry& entry);  // to be erased by the caller, without the mutex
+  void SetPinned(Entry& entry, bool pinned);
   void Touch(Entry& entry, double now);
   /// Erases hollow leaves from `node` upwards.
   void Prune(Node* node);
@@ -129,7 +134,7 @@ class KvCacheImpl final : public KvCache {
   void MeasureDisk(std::span<const StoredBlock> stored);
   void KeeperLoop(std::stop_token stop);
   void WriteQueued(std::unique_lock<std::mutex>& lock);
-  bool MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant, int64_t bytes);  // false: there is none
+  bool MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant);  // false: there is none
   int64_t DropExpired(std::unique_lock<std::mutex>& lock);
   void EraseOnDisk(std::unique_lock<std::mutex>& lock, std::vector<TierHandle> handles, bool wipe);
   /// Drops nodes, by their ids (children before parents), and overwrites them on the device; durable when it returns.
@@ -160,7 +165,7 @@ class KvCacheImpl final : public KvCache {
   std::deque<uint64_t> queue_;   // entries to be written
   int64_t writes_in_flight_ = 0;
   int erases_under_way_ = 0;         // of the keeper's and the collector's
-  bool disk_full_ = false;           // the device said so
+  int64_t disk_short_ = 0;           // blocks that the device refused for want of room, and that are tried again
   bool writes_stuck_ = false;        // none has ended for long
   std::vector<TierHandle> orphans_;  // slots that belong to no entry any more: the keeper erases them
   std::set<BlockKey> pinned_keys_;   // as they stand in the pins file

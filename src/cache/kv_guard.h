@@ -32,7 +32,7 @@ class GuardedKvCache final : public KvCache {
     impl_->KeepLogits(tenant, tokens, logits);
   }
   void SetRates(const ComputeRates& rates) override { impl_->SetRates(rates); }
-  int64_t Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override {
+  Result<int64_t> Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override {
     return impl_->Pin(tenant, tokens, pinned);
   }
   Result<int64_t> Forget(std::string_view tenant, std::span<const int32_t> tokens, bool everything) override {

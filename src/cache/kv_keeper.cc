@@ -15,7 +15,8 @@ namespace {
 using std::chrono::seconds;
 
 constexpr auto kRound = seconds(10);  // between looks at what has expired
-constexpr size_t kEvictTogether = 16;  // blocks; an erase costs a sync, so several share it
+constexpr size_t kEvictTogether = 16;  // blocks; an erase costs a sync, so several share it,
+constexpr size_t kEvictPart = 8;       // but no more than an eighth of what there is
 
 // Logits are not worth a share of the disk that does not hold this many.
 constexpr int64_t kLeastLogits = 16;
@@ -181,11 +182,14 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
       continue;
     }
     ++writes_in_flight_;  // from here on Flush() waits for it
+    Tenant& tenant = *entry->tenant;
+    ++tenant.writes_in_flight;
     ++entry->busy;
-    const bool room = MakeRoomOnDisk(lock, *entry->tenant, bytes);
+    const bool room = MakeRoomOnDisk(lock, tenant);
     --entry->busy;
     if (!room || !entry->memory) {
       --writes_in_flight_;
+      --tenant.writes_in_flight;
       entry->writing = false;
       stats_.not_admitted += room ? 0 : 1;
       if (entry->busy == 0) Prune(entry->node);
@@ -194,10 +198,11 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
     const BlockMeta meta = entry->node->meta;
     const KvBlockRef block = entry->memory;
     lock.unlock();
-    disk_->Put(meta, block, [this, id](Result<TierHandle> handle) {
+    disk_->Put(meta, block, [this, id, &tenant](Result<TierHandle> handle) {
       ++*progress_;
       std::lock_guard guard(mutex_);
       --writes_in_flight_;
+      --tenant.writes_in_flight;
       writes_stuck_ = false;
       const auto found = entries_.find(id);
       if (found == entries_.end()) {
@@ -212,13 +217,15 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
         budget_.Refund(disk_->stored_block_bytes());
         // Full before it should be (files have headers, the file system its own needs): make room and try once more.
         if (handle.error().code == ErrorCode::kResource && found != entries_.end() && !found->second->retried) {
-          disk_full_ = found->second->retried = found->second->writing = true;
+          ++disk_short_;
+          found->second->retried = found->second->writing = true;
           queue_.push_front(id);
         } else {
           ++stats_.not_admitted;
           spdlog::debug("KV cache: a block was not written: {}", handle.error().message);
         }
       }
+      EnforceTenantMemory(tenant);  // it may leave memory now
       keeper_wakes_.notify_all();
       writes_done_.notify_all();
     });
@@ -227,13 +234,16 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
   writes_done_.notify_all();
 }
 
-bool KvCacheImpl::MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant, int64_t bytes) {
-  const auto evict = [&](Tenant* only) {
+// For one more block, which is counted among the writes in flight already.
+bool KvCacheImpl::MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant) {
+  const int64_t bytes = disk_->stored_block_bytes();
+  const auto evict = [&](EvictionPolicy& policy) {
     std::vector<TierHandle> erased;
-    while (erased.size() < kEvictTogether) {
-      const auto victim = disk_policy_->Victim([&](CacheEntryId id) {
+    const size_t together = std::clamp<size_t>(policy.size() / kEvictPart, 1, kEvictTogether);
+    while (erased.size() < together) {
+      const auto victim = policy.Victim([&](CacheEntryId id) {
         const Entry& entry = *entries_.at(id);
-        return !entry.pinned && entry.busy == 0 && !entry.load && (only == nullptr || entry.tenant == only);
+        return !entry.pinned && entry.busy == 0 && !entry.load;
       });
       if (!victim) break;
       Entry& entry = *entries_.at(*victim);
@@ -241,16 +251,32 @@ bool KvCacheImpl::MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& ten
       ++stats_.evicted_disk;
       Prune(entry.node);
     }
-    if (erased.empty()) return false;
+    const auto count = static_cast<int64_t>(erased.size());
     EraseOnDisk(lock, std::move(erased), false);
-    return true;
+    return count;
   };
-  while (tenant.limits.disk_bytes > 0 && tenant.disk_bytes + bytes > tenant.limits.disk_bytes)
-    if (!evict(&tenant)) return false;
-  if (std::exchange(disk_full_, false) && !evict(nullptr)) return false;
-  for (TierStats disk = disk_->stats(); disk.used_bytes + bytes > disk.capacity_bytes; disk = disk_->stats())
-    if (!evict(nullptr)) return false;
-  return true;
+  // Where everything that could go is itself still being written, the next of those is waited for.
+  const auto evict_or_wait = [&](EvictionPolicy& policy, const int64_t& writes) -> std::optional<int64_t> {
+    if (const int64_t count = evict(policy); count > 0) return count;
+    if (const int64_t before = writes; before > 1) {
+      writes_done_.wait(lock, [&] { return writes < before; });
+      return 0;
+    }
+    return std::nullopt;
+  };
+  while (tenant.disk_policy && tenant.disk_bytes + tenant.writes_in_flight * bytes > tenant.limits.disk_bytes)
+    if (!evict_or_wait(*tenant.disk_policy, tenant.writes_in_flight)) return false;
+  while (disk_short_ > 0) {
+    const auto count = evict_or_wait(*disk_policy_, writes_in_flight_);
+    if (!count) disk_short_ = 0;
+    if (!count) return false;
+    disk_short_ = std::max<int64_t>(0, disk_short_ - *count);
+  }
+  for (;;) {
+    const TierStats disk = disk_->stats();
+    if (disk.used_bytes + writes_in_flight_ * bytes <= disk.capacity_bytes) return true;
+    if (!evict_or_wait(*disk_policy_, writes_in_flight_)) return false;
+  }
 }
 
 void KvCacheImpl::EraseOnDisk(std::unique_lock<std::mutex>& lock, std::vector<TierHandle> handles, bool wipe) {

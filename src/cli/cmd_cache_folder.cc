@@ -245,7 +245,7 @@ Status RunVerify(const FolderCommand& command) {
 Status PinWords(const FolderCommand& command, bool pinned) {
   FATHOM_TRY(const CacheFolder folder, OpenCacheFolder(command.folder));
   FATHOM_TRY(const std::vector<int32_t> tokens, ReadPromptWords(*folder.model, command.words));
-  const int64_t blocks = folder.cache->Pin(command.folder.tenant, tokens, pinned);
+  FATHOM_TRY(const int64_t blocks, folder.cache->Pin(command.folder.tenant, tokens, pinned));
   if (command.folder.json) {
     PrintJson({{"blocks", blocks}, {"pinned", pinned}});
   } else {

@@ -134,7 +134,7 @@ class KvCacheForTest final : public KvCache {
     std::lock_guard lock(mutex_);
     last_rates = rates;
   }
-  int64_t Pin(std::string_view, std::span<const int32_t>, bool) override { return 0; }
+  Result<int64_t> Pin(std::string_view, std::span<const int32_t>, bool) override { return 0; }
   Result<int64_t> Forget(std::string_view, std::span<const int32_t>, bool) override { return 0; }
   Result<int64_t> ForgetTenant(std::string_view) override { return 0; }
   Result<std::pair<int64_t, int64_t>> Verify(const std::function<bool(int64_t, int64_t)>&) override { return {}; }
