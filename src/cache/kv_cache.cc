@@ -310,7 +310,7 @@ void KvCacheImpl::KeepLogits(std::string_view tenant, std::span<const int32_t> t
   if (match.nodes.empty() || match.tokens != static_cast<int64_t>(tokens.size())) return;
   const Node& node = *match.nodes.back();
   const BlockMeta end = EndOf(node, tokens);
-  bool to_disk = logits_->WouldWrite(end.key, logits.size());
+  bool to_disk = logits_->WouldWrite(end.key, logits.size()) && HasShareOfDisk(*Of(node).tenant);
   if (to_disk && !budget_.Admit(logits_->stored_bytes(), Of(node).touches + 1, Now())) {
     to_disk = false;
     ++stats_.not_admitted;
@@ -331,9 +331,12 @@ void KvCacheImpl::SetRates(const ComputeRates& rates) {
   rates_ = rates;
 }
 
+bool KvCacheImpl::HasShareOfDisk(const Tenant& tenant) const {
+  return disk_ && (tenant.limits.disk_bytes < 0 || tenant.limits.disk_bytes >= disk_->stored_block_bytes());
+}
+
 void KvCacheImpl::QueueWrite(Entry& entry) {
-  const int64_t most = entry.tenant->limits.disk_bytes;
-  if (most >= 0 && most < disk_->stored_block_bytes()) return;  // it has no share of the device
+  if (!HasShareOfDisk(*entry.tenant)) return;
   constexpr int64_t kQueueBytes = int64_t{256} << 20;
   if (static_cast<int64_t>(queue_.size()) * space_.layout.block_bytes() > kQueueBytes) {
     ++stats_.not_admitted;  // the device is behind; memory still has it

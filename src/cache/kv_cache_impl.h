@@ -129,6 +129,7 @@ class KvCacheImpl final : public KvCache {
   std::optional<CacheEntryId> MemoryVictim();
   bool ReclaimMemory();
   void EnforceTenantMemory(Tenant& tenant);
+  bool HasShareOfDisk(const Tenant& tenant) const;  // room for at least a block
   void QueueWrite(Entry& entry);
   /// Reads a little of what is stored, so that the first request's plan rests on a measured rate.
   void MeasureDisk(std::span<const StoredBlock> stored);
