@@ -4,6 +4,7 @@
 
 #include "cli/byte_size.h"
 #include "cli/input.h"
+#include "server/auth.h"
 #include "train/toml_reader.h"
 
 namespace fathom {
