@@ -57,7 +57,7 @@ class ServiceImpl final : public Service {
   ServiceImpl(Parts parts, const ServiceOptions& options);
   ~ServiceImpl() override;
 
-  Result<RequestId> Submit(ServiceRequest request, ServiceCallbacks callbacks) override;
+  std::expected<RequestId, SubmitError> Submit(ServiceRequest request, ServiceCallbacks callbacks) override;
   void Cancel(RequestId id) override;
   void Drain(double seconds) override;
   ServiceStats stats() const override;
@@ -78,6 +78,7 @@ class ServiceImpl final : public Service {
   void Admit();
   void Step();
   void Pause();
+  std::expected<void, SubmitError> CheckRequest(const ServiceRequest& request, const ServiceCallbacks& callbacks) const;
   Sequence* Find(RequestId id);
   void Publish();
   void Finish(Sequence& sequence, Result<ServiceResult> result);  // destroys it

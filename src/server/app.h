@@ -41,6 +41,7 @@ struct GenerationOrder {
   Dialect dialect = Dialect::kOpenAi;
   std::string id;
   bool stream = false;
+  std::string prompt_field = "messages";  // where the request has its prompt, for errors
   std::shared_ptr<void> place;           // in the tenant's limits
 };
 
