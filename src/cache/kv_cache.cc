@@ -278,13 +278,24 @@ void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) 
 
 // --- What is kept --------------------------------------------------------------------------------------------------
 
+KvCacheImpl::Node* KvCacheImpl::Resume(const KeepCursor& cursor, const Tenant& tenant,
+                                       std::span<const int32_t> tokens) const {
+  if (cursor.blocks <= 0 || cursor.blocks > static_cast<int64_t>(tokens.size()) / kBlockTokens) return nullptr;
+  Node* const node = index_.FindKey(cursor.last);
+  const int64_t begin = (cursor.blocks - 1) * kBlockTokens;
+  if (node == nullptr || node->meta.root != tenant.root || node->meta.first_position != begin) return nullptr;
+  // Its key stands for all tokens up to here; those of its own are compared as everywhere.
+  const auto own = tokens.subspan(static_cast<size_t>(begin), kBlockTokens);
+  return std::ranges::equal(node->meta.token_span(), own) ? node : nullptr;
+}
+
 void KvCacheImpl::Keep(std::string_view tenant_name, std::span<const int32_t> tokens,
-                       std::span<const KvBlockRef> blocks, bool tail) {
+                       std::span<const KvBlockRef> blocks, bool tail, KeepCursor* cursor) {
   std::lock_guard lock(mutex_);
   Tenant& tenant = TenantOf(tenant_name);
   const double now = Now();
-  Node* parent = nullptr;
-  for (size_t i = 0; i < blocks.size(); ++i) {
+  Node* parent = cursor != nullptr ? Resume(*cursor, tenant, tokens) : nullptr;
+  for (size_t i = parent != nullptr ? static_cast<size_t>(cursor->blocks) : 0; i < blocks.size(); ++i) {
     const size_t begin = i * kBlockTokens;
     if (begin >= tokens.size()) break;
     const auto part = tokens.subspan(begin, std::min<size_t>(kBlockTokens, tokens.size() - begin));
@@ -294,11 +305,14 @@ void KvCacheImpl::Keep(std::string_view tenant_name, std::span<const int32_t> to
     Entry& entry = *place;
     entry.last_used = now;
     // Also while it is being loaded: a load that is late, or has failed in one layer, must not keep out what is here.
-    if (!entry.memory) SetMemory(entry, blocks[i]);
+    const bool fresh = !entry.memory;
+    if (fresh) SetMemory(entry, blocks[i]);
     if (disk_ && entry.disk == kNoHandle && !entry.writing && entry.memory) QueueWrite(entry);
-    DropSuperseded(*entry.node, orphans_);
+    // A shorter end may also have come after this block: the last one is looked at in any case.
+    if (fresh || i + 1 == blocks.size()) DropSuperseded(*entry.node, orphans_);
     parent = entry.node;
     if (part.size() < kBlockTokens) break;
+    if (cursor != nullptr) *cursor = {static_cast<int64_t>(i) + 1, parent->meta.key};
   }
   EnforceTenantMemory(tenant);
   if (!orphans_.empty()) keeper_wakes_.notify_all();

@@ -128,6 +128,13 @@ struct CacheEntryInfo {
   int64_t hits = 0;
 };
 
+/// Where the last Keep of a sequence ended, so that the next one need not walk there again. One sequence's, whose tokens
+/// only grow; made anew when rows are cut or computed again.
+struct KeepCursor {
+  int64_t blocks = 0;  // whole ones that were kept
+  BlockKey last;       // of the last of them
+};
+
 class KvCache {
  public:
   /// pool: where blocks in memory come from; the cache becomes its reclaimer, and the pool outlives it. Errors: kInvalidArgument,
@@ -144,11 +151,12 @@ class KvCache {
   virtual KvPrefix Explain(std::string_view tenant, std::span<const int32_t> tokens) const = 0;
   /// Begins to bring what a waiting request will need into memory.
   virtual void Prefetch(std::string_view tenant, std::span<const int32_t> tokens) = 0;
-  /// Makes blocks known: blocks[i] holds the rows of tokens [64 i, 64 i + 64). Those known already are skipped (and the
-  /// caller's reference to them is replaced by the known one where `blocks` may be written). A last block that is not
-  /// full is kept when `tail`.
+  /// Makes blocks known: blocks[i] holds the rows of tokens [64 i, 64 i + 64). Those known already are skipped. A last block
+  /// that is not full is kept when `tail`. cursor (nullptr: none) saves the walk over blocks that an earlier call has kept,
+  /// and is moved on: what has happened to those since (evicted, expired) is then not seen to. One that does not fit, because
+  /// its block was forgotten or holds other tokens, counts for nothing.
   virtual void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
-                    bool tail) = 0;
+                    bool tail, KeepCursor* cursor) = 0;
   /// The logits after the last of `tokens`, whose rows are known. Later prompts that are just these tokens find them,
   /// also where longer ones have been kept since.
   virtual void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) = 0;

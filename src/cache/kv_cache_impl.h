@@ -44,7 +44,7 @@ class KvCacheImpl final : public KvCache {
   KvPrefix Explain(std::string_view tenant, std::span<const int32_t> tokens) const override;
   void Prefetch(std::string_view tenant, std::span<const int32_t> tokens) override;
   void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
-            bool tail) override;
+            bool tail, KeepCursor* cursor) override;
   void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) override;
   void SetRates(const ComputeRates& rates) override;
   Result<int64_t> Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override;
@@ -101,6 +101,8 @@ class KvCacheImpl final : public KvCache {
   bool Expired(const Entry& entry, double now) const;
   CacheEntryCost Cost(const Entry& entry, double bytes_per_second) const;
 
+  /// Where a Keep goes on; nullptr: it begins at the beginning. See KeepCursor.
+  Node* Resume(const KeepCursor& cursor, const Tenant& tenant, std::span<const int32_t> tokens) const;
   void SetMemory(Entry& entry, KvBlockRef block);
   void DropMemory(Entry& entry);
   void SetDisk(Entry& entry, TierHandle handle);

@@ -110,7 +110,11 @@ class KvCacheTest : public testing::Test {
     EXPECT_TRUE(RowsAreRight(sequence, tokens)) << prefix.reason;
     Compute(sequence, tokens);
     EXPECT_TRUE(RowsAreRight(sequence, tokens));
-    cache_->Keep(tenant, tokens, sequence.blocks(), tail);
+    // As an engine does: block by block while it computes, and all of it at the end.
+    KeepCursor cursor;
+    for (size_t end = 64; end < tokens.size(); end += 64)
+      cache_->Keep(tenant, std::span(tokens).first(end), sequence.blocks().first(end / 64), false, &cursor);
+    cache_->Keep(tenant, tokens, sequence.blocks(), tail, nullptr);
     EXPECT_EQ(Trouble(), "");
     return known;
   }
@@ -462,6 +466,51 @@ TEST_F(KvCacheTest, WhatIsNotUsedExpires) {
   ASSERT_TRUE(dropped);
   EXPECT_EQ(*dropped, 4);
   EXPECT_EQ(cache_->Explain("", RandomTokens(200, 1)).tokens, 200);
+}
+
+TEST_F(KvCacheTest, AKeepGoesOnFromItsCursor) {
+  Open({});
+  const Tokens all = RandomTokens(64 * 12 + 10, 1);
+  KvSequence sequence(*pool_);
+  Compute(sequence, all);
+  const auto keep = [&](size_t count, bool tail, KeepCursor* cursor, std::string_view tenant = "") {
+    cache_->Keep(tenant, std::span(all).first(count), sequence.blocks().first((count + 63) / 64), tail, cursor);
+    EXPECT_EQ(Trouble(), "");
+  };
+  KeepCursor cursor;
+  keep(64 * 4, false, &cursor);
+  EXPECT_EQ(cursor.blocks, 4);
+  keep(64 * 6 + 30, false, &cursor);  // the last one is not whole
+  EXPECT_EQ(cursor.blocks, 6);
+  keep(64 * 6, false, &cursor);  // nothing new
+  EXPECT_EQ(cursor.blocks, 6);
+  EXPECT_EQ(cache_->Explain("", all).tokens, 64 * 6);
+  // Another tenant's cursor, one of other tokens, one that reaches too far: from the beginning.
+  KeepCursor other = cursor;
+  keep(64 * 7, false, &other, "other");
+  EXPECT_EQ(other.blocks, 7);
+  EXPECT_EQ(cache_->Explain("other", all).tokens, 64 * 7);
+  Tokens edited = all;
+  edited[64 * 5 + 3] = -7;
+  other = cursor;
+  cache_->Keep("", std::span(edited).first(64 * 7), sequence.blocks().first(7), false, &other);
+  EXPECT_EQ(cache_->Explain("", edited).tokens, 64 * 7);
+  EXPECT_EQ(cache_->Explain("", all).tokens, 64 * 6);
+  other = {.blocks = 100, .last = cursor.last};
+  keep(64 * 2, false, &other);
+  EXPECT_EQ(other.blocks, 2);
+  other = {.blocks = -3, .last = cursor.last};
+  keep(64 * 2, false, &other);
+  EXPECT_EQ(other.blocks, 2);
+  // What the cursor stands on is forgotten: everything is kept again.
+  ASSERT_TRUE(cache_->Forget("", all, true));
+  ASSERT_EQ(cache_->Explain("", all).tokens, 0);
+  keep(64 * 8, false, &cursor);
+  EXPECT_EQ(cursor.blocks, 8);
+  EXPECT_EQ(cache_->Explain("", all).tokens, 64 * 8);
+  keep(all.size(), true, &cursor);
+  EXPECT_EQ(cursor.blocks, 12);
+  EXPECT_EQ(cache_->Explain("", all).tokens, static_cast<int64_t>(all.size()));
 }
 
 TEST_F(KvCacheTest, LogitsComeWithTheEndOfAPrompt) {

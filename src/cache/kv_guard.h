@@ -25,8 +25,8 @@ class GuardedKvCache final : public KvCache {
   }
   void Prefetch(std::string_view tenant, std::span<const int32_t> tokens) override { impl_->Prefetch(tenant, tokens); }
   void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
-            bool tail) override {
-    impl_->Keep(tenant, tokens, blocks, tail);
+            bool tail, KeepCursor* cursor) override {
+    impl_->Keep(tenant, tokens, blocks, tail, cursor);
   }
   void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) override {
     impl_->KeepLogits(tenant, tokens, logits);

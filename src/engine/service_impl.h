@@ -178,6 +178,7 @@ struct ServiceImpl::Sequence {
   bool running = false;
   bool prefetched = false;
   int64_t kept_tokens = 0;       // of the rows, known to the cache
+  KeepCursor keep_cursor;
   uint64_t last_step = 0;
 
   std::shared_ptr<KvLogits> logits;  // after `tokens`, still arriving
