@@ -95,7 +95,7 @@ Result<int64_t> KvCacheImpl::Forget(std::string_view tenant, std::span<const int
     while (!waiting.empty()) {
       const Node* node = waiting.back();
       waiting.pop_back();
-      doomed.push_back(IdOf(*node));
+      doomed.push_back(node->id);
       for (const auto& child : node->children) waiting.push_back(child.second.get());
     }
     std::reverse(doomed.begin(), doomed.end());  // children first
@@ -108,7 +108,7 @@ Result<int64_t> KvCacheImpl::ForgetTenant(std::string_view tenant) {
   const BlockKey root = RootKey(space_, tenant);
   std::vector<uint64_t> doomed;
   index_.ForEach([&](Node& node) {
-    if (node.meta.root == root) doomed.push_back(IdOf(node));
+    if (node.meta.root == root) doomed.push_back(node.id);
   });
   std::reverse(doomed.begin(), doomed.end());
   return Erase(lock, doomed);

@@ -208,7 +208,7 @@ void KvCacheImpl::Prefetch(std::string_view tenant, std::span<const int32_t> tok
     if (--Of(*node).busy == 0) Prune(node);
 }
 
-size_t KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority) {
+void KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority) {
   const int64_t layers = space_.layout.layers;
   // A few large reads a block: enough pieces for the first layers to be there early, few enough for the device.
   constexpr int64_t kPieceBytes = 1 << 20;
@@ -219,7 +219,6 @@ size_t KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority
     TierHandle handle;
   };
   std::vector<Begun> begun;
-  size_t count = 0;
   for (Node* node : nodes) {
     auto block = pool_.Take();  // may ask this cache to let go of others
     if (!block) break;
@@ -230,20 +229,18 @@ size_t KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority
       entry.load = std::make_shared<BlockLoad>(sync_, std::move(*block), layers);
       begun.push_back({node, entry.load, entry.disk});
     }
-    ++count;
   }
   std::vector<TierRead> reads;
   for (int64_t first = 0; first < layers; first += step) {
     const int64_t piece = std::min(step, layers - first);
     for (const Begun& b : begun) {
       reads.push_back({.handle = b.handle, .meta = b.node->meta, .into = b.load->block(), .first_layer = first,
-                       .layers = piece, .done = [this, id = IdOf(*b.node), load = b.load, first, piece](Status status) {
+                       .layers = piece, .done = [this, id = b.node->id, load = b.load, first, piece](Status status) {
                          if (load->Arrived(first, piece, status)) LoadDone(id, load);
                        }});
     }
   }
   if (!reads.empty()) disk_->Get(std::move(reads), priority);
-  return count;
 }
 
 void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) {
@@ -357,7 +354,7 @@ void KvCacheImpl::QueueWrite(Entry& entry) {
     return;
   }
   entry.writing = true;
-  queue_.push_back(IdOf(*entry.node));
+  queue_.push_back(entry.node->id);
   keeper_wakes_.notify_all();
 }
 

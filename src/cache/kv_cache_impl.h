@@ -90,8 +90,6 @@ class KvCacheImpl final : public KvCache {
 
   // Seconds since 1970; with a clock that may be set, ages are only ever approximate, which is all that is asked of them.
   static double Now();
-  /// What policies and callbacks know a block by: the same for the same content, so that one that comes back is recognised.
-  static CacheEntryId IdOf(const Node& node) { return node.meta.key.low == kNoCacheEntry ? 1 : node.meta.key.low; }
   static Entry& Of(const Node& node) { return *static_cast<Entry*>(node.payload); }
   Tenant& TenantOf(std::string_view name) { return TenantOfRoot(RootKey(space_, name)); }
   Tenant& TenantOfRoot(const BlockKey& root);
@@ -124,8 +122,8 @@ class KvCacheImpl final : public KvCache {
   struct Plan;  // what Acquire and Prefetch decide under the mutex
   Plan MakePlan(std::string_view tenant, std::span<const int32_t> tokens, int64_t most) const;
   std::string Reason(const Plan& plan, std::span<const int32_t> tokens) const;
-  /// Begins reading `nodes` (busy, on disk only). Returns how many of them, in order, are in memory or on their way.
-  size_t BeginLoads(std::span<Node* const> nodes, IoPriority priority);
+  /// Begins reading `nodes` (busy, on disk only), the first of them where there is not enough memory for all.
+  void BeginLoads(std::span<Node* const> nodes, IoPriority priority);
   void LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load);
 
   std::optional<CacheEntryId> MemoryVictim();
@@ -158,7 +156,7 @@ class KvCacheImpl final : public KvCache {
 
   mutable std::mutex mutex_;
   PrefixIndex index_;
-  std::unordered_map<uint64_t, std::unique_ptr<Entry>> entries_;  // by IdOf
+  std::unordered_map<uint64_t, std::unique_ptr<Entry>> entries_;  // by their nodes' ids
   std::unordered_map<BlockKey, std::unique_ptr<Tenant>> tenants_;
   std::unique_ptr<EvictionPolicy> memory_policy_, disk_policy_;
   WriteBudget budget_;

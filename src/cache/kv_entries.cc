@@ -24,13 +24,9 @@ KvCacheImpl::Entry* KvCacheImpl::EntryAt(Node* parent, Tenant& tenant, std::span
   Node* node = index_.Insert(tenant.root, parent, tokens).first;
   if (node == nullptr) return nullptr;
   if (node->payload != nullptr) return &Of(*node);
-  const auto [place, fresh] = entries_.try_emplace(IdOf(*node));
-  if (!fresh) {  // 64 bits of two keys agree: the second block is not kept
-    index_.Erase(node);
-    return nullptr;
-  }
-  place->second = std::make_unique<Entry>();
-  Entry& entry = *place->second;
+  auto& place = entries_[node->id];  // ids are unique: the index has seen to that
+  place = std::make_unique<Entry>();
+  Entry& entry = *place;
   entry.node = node;
   entry.tenant = &tenant;
   entry.created = entry.last_used = Now();
@@ -53,7 +49,7 @@ CacheEntryCost KvCacheImpl::Cost(const Entry& entry, double bytes_per_second) co
   const Node* parent = entry.node->parent;
   return {.bytes = space_.layout.block_bytes(),
           .saved_seconds = saved,
-          .parent = parent == nullptr ? kNoCacheEntry : IdOf(*parent)};
+          .parent = parent == nullptr ? kNoCacheEntry : parent->id};
 }
 
 void KvCacheImpl::SetMemory(Entry& entry, KvBlockRef block) {
@@ -62,16 +58,16 @@ void KvCacheImpl::SetMemory(Entry& entry, KvBlockRef block) {
   ++stats_.memory_blocks;
   const CacheEntryCost cost = Cost(entry, 0);
   const double now = Now();
-  memory_policy_->Insert(IdOf(*entry.node), cost, now);
-  if (entry.tenant->memory_policy) entry.tenant->memory_policy->Insert(IdOf(*entry.node), cost, now);
+  memory_policy_->Insert(entry.node->id, cost, now);
+  if (entry.tenant->memory_policy) entry.tenant->memory_policy->Insert(entry.node->id, cost, now);
 }
 
 void KvCacheImpl::DropMemory(Entry& entry) {
   entry.memory.reset();
   entry.tenant->memory_bytes -= space_.layout.block_bytes();
   --stats_.memory_blocks;
-  memory_policy_->Remove(IdOf(*entry.node));
-  if (entry.tenant->memory_policy) entry.tenant->memory_policy->Remove(IdOf(*entry.node));
+  memory_policy_->Remove(entry.node->id);
+  if (entry.tenant->memory_policy) entry.tenant->memory_policy->Remove(entry.node->id);
 }
 
 void KvCacheImpl::SetDisk(Entry& entry, TierHandle handle) {
@@ -79,14 +75,14 @@ void KvCacheImpl::SetDisk(Entry& entry, TierHandle handle) {
   entry.retried = false;
   entry.tenant->disk_bytes += disk_->stored_block_bytes();
   const CacheEntryCost cost = Cost(entry, disk_->stats().read_bytes_per_second);
-  disk_policy_->Insert(IdOf(*entry.node), cost, entry.last_used);
-  if (entry.tenant->disk_policy) entry.tenant->disk_policy->Insert(IdOf(*entry.node), cost, entry.last_used);
+  disk_policy_->Insert(entry.node->id, cost, entry.last_used);
+  if (entry.tenant->disk_policy) entry.tenant->disk_policy->Insert(entry.node->id, cost, entry.last_used);
 }
 
 TierHandle KvCacheImpl::DropDisk(Entry& entry) {
   entry.tenant->disk_bytes -= disk_->stored_block_bytes();
-  disk_policy_->Remove(IdOf(*entry.node));
-  if (entry.tenant->disk_policy) entry.tenant->disk_policy->Remove(IdOf(*entry.node));
+  disk_policy_->Remove(entry.node->id);
+  if (entry.tenant->disk_policy) entry.tenant->disk_policy->Remove(entry.node->id);
   return std::exchange(entry.disk, kNoHandle);
 }
 
@@ -94,7 +90,7 @@ void KvCacheImpl::Touch(Entry& entry, double now) {
   entry.last_used = now;
   ++entry.touches;
   const Tenant& tenant = *entry.tenant;
-  const CacheEntryId id = IdOf(*entry.node);
+  const CacheEntryId id = entry.node->id;
   // One that does not have it ignores it.
   for (EvictionPolicy* policy : {memory_policy_.get(), disk_policy_.get(), tenant.memory_policy.get(), tenant.disk_policy.get()})
     if (policy != nullptr) policy->Touch(id, now);
@@ -113,7 +109,7 @@ void KvCacheImpl::Prune(Node* node) {
     if (entry.known() || entry.busy > 0) return;
     Node* parent = node->parent;
     SetPinned(entry, false);
-    entries_.erase(IdOf(*node));
+    entries_.erase(node->id);
     index_.Erase(node);
     node = parent;
   }
