@@ -155,6 +155,7 @@ Result<int64_t> KvCacheImpl::Erase(std::unique_lock<std::mutex>& lock, std::span
     return count;
   }
   if (pins) FATHOM_CHECK_OK(SavePins(lock));
+  if (!doomed.empty()) FATHOM_CHECK_OK(SaveUses(lock));  // keys of what is forgotten stay nowhere
   // Writes of what was just dropped must have ended, and what others erase must be free, before this may be called
   // durable: wiping also overwrites what earlier erasures have left.
   keeper_wakes_.notify_all();

@@ -301,6 +301,7 @@ void KvCacheImpl::Keep(std::string_view tenant_name, std::span<const int32_t> to
     if (place == nullptr) break;
     Entry& entry = *place;
     entry.last_used = now;
+    uses_changed_ |= entry.disk != kNoHandle;
     // Also while it is being loaded: a load that is late, or has failed in one layer, must not keep out what is here.
     const bool fresh = !entry.memory;
     if (fresh) SetMemory(entry, blocks[i]);

@@ -143,6 +143,8 @@ class KvCacheImpl final : public KvCache {
   Result<int64_t> Erase(std::unique_lock<std::mutex>& lock, std::span<const uint64_t> doomed,
                         std::vector<BlockMeta> more = {});
   void SaveBudget(std::unique_lock<std::mutex>& lock);
+  /// For the next start: see use_times.h.
+  Status SaveUses(std::unique_lock<std::mutex>& lock);
   Status LoadPins();
   Status SavePins(std::unique_lock<std::mutex>& lock);
 
@@ -170,6 +172,7 @@ class KvCacheImpl final : public KvCache {
   bool writes_stuck_ = false;        // none has ended for long
   std::vector<TierHandle> orphans_;  // slots that belong to no entry any more: the keeper erases them
   std::set<BlockKey> pinned_keys_;   // as they stand in the pins file
+  bool uses_changed_ = false;        // since SaveUses
   std::condition_variable keeper_wakes_, writes_done_;
 
   std::unique_ptr<AsyncIo> io_;

@@ -468,6 +468,68 @@ TEST_F(KvCacheTest, WhatIsNotUsedExpires) {
   EXPECT_EQ(cache_->Explain("", RandomTokens(200, 1)).tokens, 200);
 }
 
+// The file of use times: there or not, a block that was used after it was written outlives one that was written later.
+TEST_F(KvCacheTest, WhatWasUsedLastIsKnownAfterARestart) {
+  const auto file = [&] {
+    for (const auto& entry : std::filesystem::directory_iterator(folder_))
+      if (entry.path().filename().string().starts_with("uses-")) return entry.path();
+    return std::filesystem::path();
+  };
+  CacheOptions options = OnDisk(9);  // eight blocks and the file's header
+  options.eviction = EvictionKind::kLru;
+  const Tokens used = RandomTokens(256, 1), newer = RandomTokens(256, 2);
+  const auto prepare = [&] {
+    cache_.reset();
+    std::filesystem::remove_all(folder_);
+    Open(options);
+    Request(used);
+    ASSERT_TRUE(cache_->Flush());
+    std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // slots say seconds
+    Request(newer);
+    ASSERT_TRUE(cache_->Flush());
+    EXPECT_EQ(file(), "") << "nothing was used twice: no file";
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(cache_->Acquire("", used, 256).tokens, 256);
+    cache_.reset();
+    EXPECT_NE(file(), "");
+  };
+  const auto survivors = [&] {  // of (used, newer), once two blocks more are kept
+    Open(options);
+    for (const size_t count : {64u, 128u}) {
+      const Tokens third = RandomTokens(128, 3);
+      Request(Tokens(third.begin(), third.begin() + static_cast<std::ptrdiff_t>(count)));
+      EXPECT_TRUE(cache_->Flush());
+    }
+    return std::pair(cache_->Explain("", used).tokens, cache_->Explain("", newer).tokens);
+  };
+  prepare();
+  Open(options);
+  for (const CacheEntryInfo& info : cache_->List()) EXPECT_EQ(info.hits > 0, info.idle_seconds < info.age_seconds - 0.5);
+  EXPECT_EQ(survivors(), std::pair<int64_t, int64_t>(256, 128));
+  // A process that was killed leaves none, or an old one; a damaged one counts for nothing.
+  prepare();
+  std::filesystem::remove(file());
+  EXPECT_EQ(survivors(), std::pair<int64_t, int64_t>(128, 256));
+  for (const int64_t at : {0, 9, 20, 50}) {
+    prepare();
+    {
+      std::fstream stream(file(), std::ios::in | std::ios::out | std::ios::binary);
+      stream.seekg(at);
+      const char byte = static_cast<char>(stream.get() ^ 0x10);
+      stream.seekp(at);
+      stream.put(byte);
+    }
+    EXPECT_EQ(survivors(), std::pair<int64_t, int64_t>(128, 256)) << at;
+  }
+  prepare();
+  std::filesystem::resize_file(file(), 40);
+  EXPECT_EQ(survivors(), std::pair<int64_t, int64_t>(128, 256));
+  // Forgotten: its keys are in no file.
+  prepare();
+  Open(options);
+  ASSERT_TRUE(cache_->Forget("", used, true));
+  EXPECT_EQ(std::filesystem::file_size(file()), 24u);
+}
+
 TEST_F(KvCacheTest, AKeepGoesOnFromItsCursor) {
   Open({});
   const Tokens all = RandomTokens(64 * 12 + 10, 1);

@@ -89,6 +89,7 @@ TierHandle KvCacheImpl::DropDisk(Entry& entry) {
 void KvCacheImpl::Touch(Entry& entry, double now) {
   entry.last_used = now;
   ++entry.touches;
+  uses_changed_ = true;
   const Tenant& tenant = *entry.tenant;
   const CacheEntryId id = entry.node->id;
   // One that does not have it ignores it.

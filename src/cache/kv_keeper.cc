@@ -7,6 +7,7 @@
 #include "cache/kv_cache_impl.h"
 #include "cache/segment_folder.h"
 #include "cache/segment_format.h"
+#include "cache/use_times.h"
 #include "io/file_writer.h"
 
 namespace fathom {
@@ -22,6 +23,12 @@ constexpr size_t kEvictPart = 8;       // but no more than an eighth of what the
 constexpr int64_t kLeastLogits = 16;
 // Of logits in memory, beside the pool.
 constexpr int64_t kMostLogitsMemory = int64_t{256} << 20, kLeastLogitsMemory = int64_t{4} << 20;
+
+constexpr auto kUsesRound = seconds(300);  // between two files of what was used when
+
+std::string UsesPath(const std::string& directory, const KvSpace& space) {
+  return JoinPath(directory, "uses-" + ToHex(space.Digest()) + ".bin");
+}
 
 std::string BudgetPath(const std::string& directory) { return JoinPath(directory, "write-budget.json"); }
 
@@ -48,6 +55,10 @@ Status KvCacheImpl::Open() {
   pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
   MeasureDisk(stored);
 
+  auto uses = ReadBlockUses(env_, UsesPath(options_.directory, space_));
+  if (!uses) spdlog::warn("KV cache: {}", uses.error().message);
+  const double now = Now();
+
   std::unique_lock lock(mutex_);
   // Parents before children; within one depth the newer copy of a block last, which then replaces the older.
   std::stable_sort(stored.begin(), stored.end(), [](const StoredBlock& a, const StoredBlock& b) {
@@ -71,6 +82,10 @@ Status KvCacheImpl::Open() {
     Entry& entry = *place;
     if (entry.disk != kNoHandle) orphans_.push_back(DropDisk(entry));
     entry.created = entry.last_used = static_cast<double>(block.written_at);
+    if (const auto use = uses ? uses->find(meta.key) : BlockUses::iterator(); uses && use != uses->end()) {
+      entry.last_used = std::max(entry.last_used, std::min(now, use->second.last_used));
+      entry.touches = use->second.hits;
+    }
     SetDisk(entry, block.handle);
   }
   FATHOM_CHECK_OK(OpenLogits(logits_bytes));
@@ -147,6 +162,10 @@ void KvCacheImpl::MeasureDisk(std::span<const StoredBlock> stored) {
 void KvCacheImpl::KeeperLoop(std::stop_token stop) {
   std::unique_lock lock(mutex_);
   auto next_round = std::chrono::steady_clock::now() + kRound;
+  auto next_uses = std::chrono::steady_clock::now() + kUsesRound;
+  const auto save_uses = [&] {
+    if (const Status status = SaveUses(lock); !status) spdlog::warn("KV cache: {}", status.error().message);
+  };
   while (!stop.stop_requested()) {
     keeper_wakes_.wait_for(lock, kRound, [&] {
       return stop.stop_requested() || !orphans_.empty() || (!queue_.empty() && writes_in_flight_ < most_writes_);
@@ -156,9 +175,14 @@ void KvCacheImpl::KeeperLoop(std::stop_token stop) {
     if (std::chrono::steady_clock::now() < next_round) continue;
     DropExpired(lock);
     SaveBudget(lock);
+    if (uses_changed_ && std::chrono::steady_clock::now() >= next_uses) {
+      save_uses();
+      next_uses = std::chrono::steady_clock::now() + kUsesRound;
+    }
     next_round = std::chrono::steady_clock::now() + kRound;
   }
   SaveBudget(lock);
+  if (uses_changed_) save_uses();
 }
 
 void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
@@ -314,6 +338,21 @@ int64_t KvCacheImpl::DropExpired(std::unique_lock<std::mutex>& lock) {
   if (const Status status = EraseLogits(gone); !status) spdlog::warn("KV cache: {}", status.error().message);
   lock.lock();
   return dropped;
+}
+
+Status KvCacheImpl::SaveUses(std::unique_lock<std::mutex>& lock) {
+  if (!disk_) return {};
+  BlockUses uses;
+  for (const auto& [id, entry] : entries_) {
+    // Of the others the slot says enough.
+    if (entry->disk == kNoHandle || (entry->touches == 0 && entry->last_used < entry->created + 1)) continue;
+    uses[entry->node->meta.key] = {entry->last_used, entry->touches};
+  }
+  uses_changed_ = false;
+  lock.unlock();
+  const Status status = WriteBlockUses(env_, UsesPath(options_.directory, space_), uses);
+  lock.lock();
+  return status;
 }
 
 void KvCacheImpl::SaveBudget(std::unique_lock<std::mutex>& lock) {
