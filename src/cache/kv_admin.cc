@@ -65,7 +65,7 @@ Status KvCacheImpl::LoadPins() {
 }
 
 Status KvCacheImpl::SavePins(std::unique_lock<std::mutex>& lock) {
-  if (!disk_) return {};
+  if (options_.directory.empty()) return {};
   nlohmann::json json = nlohmann::json::array();
   for (const BlockKey& key : pinned_keys_) json.push_back(ToHex(key));
   lock.unlock();

@@ -21,7 +21,7 @@ int64_t MostWritesInFlight(const KvPool& pool) {
 
 Result<std::unique_ptr<KvCache>> KvCache::Create(Env& env, const KvSpace& space, KvPool& pool,
                                                  const CacheOptions& options) {
-  if (!options.directory.empty() && options.disk_bytes <= 0)
+  if ((!options.directory.empty() || options.tier) && options.disk_bytes <= 0)
     return Fail(ErrorCode::kInvalidArgument, "a cache folder needs a size: say how much of the disk it may take");
   if (options.memory_bytes < 0 || options.disk_bytes < 0 || options.daily_write_bytes < 0)
     return Fail(ErrorCode::kInvalidArgument, "sizes of the cache must not be negative");

@@ -59,6 +59,9 @@ struct CacheOptions {
   static int64_t DiskBytesFor(int64_t blocks, int64_t logits) {
     return blocks + blocks / (kLogitsShare - 1) + logits * kLogitsShare + kLogitsShare;
   }
+  /// The tier beneath memory, instead of an SSD's in `directory`: a remote store, a test's. disk_bytes and limits of the disk
+  /// are then its own. Without a directory, pins, the day's count of writes and times of use last as long as the process.
+  TierOpener tier;
   double hang_seconds = 10;  // for which Flush and the end of the cache wait for a device that does nothing
   TenantLimits default_limits;                        // of each tenant that is not named below
   std::map<std::string, TenantLimits> tenant_limits;  // by name

@@ -21,7 +21,8 @@
 #include "cache/load_plan.h"
 #include "cache/logits_store.h"
 #include "cache/prefix_index.h"
-#include "cache/ssd_tier.h"
+#include "cache/tier.h"
+#include "cache/use_times.h"
 #include "io/async_io.h"
 #include "io/env.h"
 
@@ -35,8 +36,12 @@ class KvCacheImpl final : public KvCache {
   void Detach();
   /// Counts what the device has answered; may outlive the cache.
   std::shared_ptr<const std::atomic<int64_t>> progress() const { return progress_; }
-  /// Opens the SSD tier and takes in what stands there.
+  /// Opens the tier beneath memory and takes in what stands there.
   Status Open();
+  /// The SSD tier of options_.directory, with capacity_bytes.
+  Result<std::unique_ptr<Tier>> OpenSsd(int64_t capacity_bytes, const std::function<void(const StoredBlock&)>& found);
+  /// Takes in blocks that the tier has.
+  void TakeIn(std::vector<StoredBlock> stored, const BlockUses& uses);
   /// Opens the logits' own; `capacity` 0: none on disk. REQUIRES: the index holds what is on disk.
   Status OpenLogits(int64_t capacity);
 
@@ -176,7 +181,7 @@ class KvCacheImpl final : public KvCache {
   std::condition_variable keeper_wakes_, writes_done_;
 
   std::unique_ptr<AsyncIo> io_;
-  std::unique_ptr<SsdTier> disk_;
+  std::unique_ptr<Tier> disk_;  // beneath memory
   std::unique_ptr<LogitsStore> logits_;
   std::jthread keeper_;
 };

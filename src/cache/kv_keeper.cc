@@ -7,7 +7,7 @@
 #include "cache/kv_cache_impl.h"
 #include "cache/segment_folder.h"
 #include "cache/segment_format.h"
-#include "cache/use_times.h"
+#include "cache/ssd_tier.h"
 #include "io/file_writer.h"
 
 namespace fathom {
@@ -34,32 +34,59 @@ std::string BudgetPath(const std::string& directory) { return JoinPath(directory
 
 }  // namespace
 
-Status KvCacheImpl::Open() {
-  if (options_.directory.empty()) return OpenLogits(0);
+Result<std::unique_ptr<Tier>> KvCacheImpl::OpenSsd(int64_t capacity_bytes,
+                                                   const std::function<void(const StoredBlock&)>& found) {
   AsyncIoOptions io_options;
   io_options.allow_io_uring = options_.io_uring;
   FATHOM_TRY(io_, AsyncIo::Create(io_options));
-  SsdTierOptions disk_options;
-  disk_options.directory = options_.directory;
-  int64_t logits_bytes = options_.disk_bytes / CacheOptions::kLogitsShare;
+  SsdTierOptions options;
+  options.directory = options_.directory;
+  options.capacity_bytes = capacity_bytes;
+  options.direct_io = options_.direct_io;
+  options.key_file = options_.key_file;
+  FATHOM_TRY(auto tier, SsdTier::Open(env_, *io_, space_, options, found));
+  pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
+  return tier;
+}
+
+Status KvCacheImpl::Open() {
+  if (!options_.tier && options_.directory.empty()) return OpenLogits(0);
+  int64_t logits_bytes = options_.tier ? 0 : options_.disk_bytes / CacheOptions::kLogitsShare;
   if (options_.logits_values <= 0 ||
       logits_bytes < kSegmentPage + kLeastLogits * LogitsStore::StoredBytes(options_.logits_values)) {
     logits_bytes = 0;
   }
-  disk_options.capacity_bytes = options_.disk_bytes - logits_bytes;
-  disk_options.direct_io = options_.direct_io;
-  disk_options.key_file = options_.key_file;
   std::vector<StoredBlock> stored;
-  FATHOM_TRY(disk_, SsdTier::Open(env_, *io_, space_, disk_options,
-                                  [&](const StoredBlock& block) { stored.push_back(block); }));
-  pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
+  const auto found = [&](const StoredBlock& block) { stored.push_back(block); };
+  FATHOM_TRY(disk_, options_.tier ? options_.tier(pool_, found) : OpenSsd(options_.disk_bytes - logits_bytes, found));
   MeasureDisk(stored);
-
-  auto uses = ReadBlockUses(env_, UsesPath(options_.directory, space_));
-  if (!uses) spdlog::warn("KV cache: {}", uses.error().message);
-  const double now = Now();
-
+  BlockUses uses;
+  if (!options_.directory.empty()) {
+    if (auto read = ReadBlockUses(env_, UsesPath(options_.directory, space_))) {
+      uses = std::move(*read);
+    } else {
+      spdlog::warn("KV cache: {}", read.error().message);
+    }
+  }
   std::unique_lock lock(mutex_);
+  TakeIn(std::move(stored), uses);
+  FATHOM_CHECK_OK(OpenLogits(logits_bytes));
+  if (!options_.directory.empty()) {
+    FATHOM_CHECK_OK(LoadPins());
+    if (auto text = ReadWholeFile(env_, BudgetPath(options_.directory), 4096)) {
+      const auto json = nlohmann::json::parse(*text, nullptr, false);
+      if (json.is_object() && json.contains("day") && json["day"].is_number_integer() && json.contains("written") &&
+          json["written"].is_number_integer()) {
+        budget_ = WriteBudget(options_.daily_write_bytes, {.day = json["day"], .written = json["written"]});
+      }
+    }
+  }
+  keeper_ = std::jthread([this](std::stop_token stop) { KeeperLoop(stop); });
+  return {};
+}
+
+void KvCacheImpl::TakeIn(std::vector<StoredBlock> stored, const BlockUses& uses) {
+  const double now = Now();
   // Parents before children; within one depth the newer copy of a block last, which then replaces the older.
   std::stable_sort(stored.begin(), stored.end(), [](const StoredBlock& a, const StoredBlock& b) {
     return a.meta.first_position < b.meta.first_position;
@@ -82,23 +109,12 @@ Status KvCacheImpl::Open() {
     Entry& entry = *place;
     if (entry.disk != kNoHandle) orphans_.push_back(DropDisk(entry));
     entry.created = entry.last_used = static_cast<double>(block.written_at);
-    if (const auto use = uses ? uses->find(meta.key) : BlockUses::iterator(); uses && use != uses->end()) {
+    if (const auto use = uses.find(meta.key); use != uses.end()) {
       entry.last_used = std::max(entry.last_used, std::min(now, use->second.last_used));
       entry.touches = use->second.hits;
     }
     SetDisk(entry, block.handle);
   }
-  FATHOM_CHECK_OK(OpenLogits(logits_bytes));
-  FATHOM_CHECK_OK(LoadPins());
-  if (auto text = ReadWholeFile(env_, BudgetPath(options_.directory), 4096)) {
-    const auto json = nlohmann::json::parse(*text, nullptr, false);
-    if (json.is_object() && json.contains("day") && json["day"].is_number_integer() && json.contains("written") &&
-        json["written"].is_number_integer()) {
-      budget_ = WriteBudget(options_.daily_write_bytes, {.day = json["day"], .written = json["written"]});
-    }
-  }
-  keeper_ = std::jthread([this](std::stop_token stop) { KeeperLoop(stop); });
-  return {};
 }
 
 Status KvCacheImpl::OpenLogits(int64_t capacity) {
@@ -341,7 +357,7 @@ int64_t KvCacheImpl::DropExpired(std::unique_lock<std::mutex>& lock) {
 }
 
 Status KvCacheImpl::SaveUses(std::unique_lock<std::mutex>& lock) {
-  if (!disk_) return {};
+  if (options_.directory.empty()) return {};
   BlockUses uses;
   for (const auto& [id, entry] : entries_) {
     // Of the others the slot says enough.
@@ -356,7 +372,7 @@ Status KvCacheImpl::SaveUses(std::unique_lock<std::mutex>& lock) {
 }
 
 void KvCacheImpl::SaveBudget(std::unique_lock<std::mutex>& lock) {
-  if (options_.daily_write_bytes == 0) return;
+  if (options_.daily_write_bytes == 0 || options_.directory.empty()) return;
   const auto state = budget_.state();
   lock.unlock();
   const nlohmann::json json = {{"day", state.day}, {"written", state.written}};
