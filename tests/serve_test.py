@@ -260,6 +260,120 @@ class LifeTest(unittest.TestCase):
         self.assertGreater(server.post("/v1/cache/forget", {**prompt_body, "everything": True})["erased_blocks"], 0)
         self.assertLess(server.post("/v1/cache/explain", prompt_body)["known_tokens"], 64)
 
+    def make_keys(self, *lines):
+        """A file of keys, and the keys by name."""
+        path, keys = os.path.join(self.folder, "keys"), {}
+        with open(path, "w") as file:
+            for line in lines:
+                fresh = self.run_serve("--new-api-key", line.split()[0])
+                keys[line.split()[0]] = fresh.stdout.strip()
+                rest = " ".join(line.split()[1:])
+                file.write(fresh.stderr.strip().split("\n")[-1] + (f" {rest}" if rest else "") + "\n")
+        return path, keys
+
+    def test_a_tenant_at_its_limits_loses_its_own(self):
+        path, keys = self.make_keys("alice", "alice2 alice", "bob", "carol", "root admin")
+        tenants = os.path.join(self.folder, "tenants.toml")
+
+        def write(text):
+            with open(tenants, "w") as file:
+                file.write(text)
+
+        cache = ["--cache-dir", os.path.join(self.folder, "kv"), "--cache-disk", "64MiB", "--cache-ram", "64MiB",
+                 "--api-keys", path]
+
+        def ask(server, who, number, status=200):
+            body = {"messages": [{"role": "user", "content": f"Number {number}. " + "The sea is deep. " * 40}],
+                    "max_tokens": 2, "temperature": 0}
+            return server.post("/v1/chat/completions", body, status, x_api_key=keys[who])
+
+        def known(server, who, number):
+            body = {"messages": [{"role": "user", "content": f"Number {number}. " + "The sea is deep. " * 40}]}
+            return server.post("/v1/cache/explain", body, x_api_key=keys[who])["known_tokens"]
+
+        def stat(server):
+            return json.loads(server.request("GET", "/v1/cache", x_api_key=keys["root"])[2])
+
+        def blocks(server, root=None):
+            """(in memory, on disk) by tenant's root."""
+            counts = {}
+            for block in json.loads(server.request("GET", "/v1/cache/ls?limit=10000", x_api_key=keys["root"])[2])["data"]:
+                memory, disk = counts.get(block["root"], (0, 0))
+                counts[block["root"]] = (memory + block["memory"], disk + block["disk"])
+            return counts
+
+        def settle(server):
+            """Until nothing has been written for a while."""
+            last, since, begun = None, time.monotonic(), time.monotonic()
+            while time.monotonic() - since < 1:
+                self.assertLess(time.monotonic() - begun, 60)
+                now = (blocks(server), stat(server)["disk"]["writes"])
+                if now != last or not now[1]:
+                    last, since = now, time.monotonic()
+                time.sleep(0.05)
+
+        # How large a block is, and a prompt.
+        server = Serve(self.folder, self.model, *cache)
+        ask(server, "bob", 1)
+        block = stat(server)["memory"]
+        block_bytes = block["bytes"] // block["blocks"]
+        per_prompt = block["blocks"]
+        settle(server)
+        (bob_root,) = blocks(server)
+        self.assertEqual(server.stop(), 0)
+
+        share = 2 * per_prompt
+        write("[tenant.alice]\n"
+              f"cache_ram = {share * block_bytes}\n"
+              f"cache_disk = {share * (block_bytes + 4096)}\n"
+              "cache_pinned = \"0\"\n"
+              "[tenant.carol]\nrequests_per_minute = 1\n"
+              "[tenant.dave]\n")
+        server = Serve(self.folder, self.model, *cache, "--tenants", tenants)
+        self.addCleanup(lambda: server.stop())
+        self.assertIn("no key is of tenant 'dave'", server.said())
+        before = blocks(server)[bob_root]
+        for number in range(8):
+            ask(server, "alice" if number % 2 else "alice2", number)
+        settle(server)
+        counts = blocks(server)
+        self.assertEqual(counts.pop(bob_root), before)
+        ((memory, disk),) = counts.values()
+        self.assertLessEqual(memory, share)
+        self.assertLessEqual(disk, share)
+        self.assertGreaterEqual(disk, share - 1 - share // 8)
+        prompt = ask(server, "bob", 1)["usage"]
+        self.assertGreaterEqual(prompt["prompt_cache_hit_tokens"], prompt["prompt_tokens"] - 1)
+        self.assertGreaterEqual(known(server, "alice", 7), prompt["prompt_tokens"] - 1)
+        self.assertLess(known(server, "alice", 1), 64)
+
+        body = {"messages": [{"role": "user", "content": "Number 7. " + "The sea is deep. " * 40}]}
+        refused = server.post("/v1/cache/pin", body, 403, x_api_key=keys["alice"])
+        self.assertEqual(refused["error"]["code"], "pin_limit_exceeded")
+        self.assertEqual(server.post("/v1/cache/pin", body, x_api_key=keys["bob"])["pinned"], True)
+        ask(server, "carol", 1)
+        self.assertEqual(ask(server, "carol", 2, 429)["error"]["code"], "rate_limit_exceeded")
+        ask(server, "bob", 2)
+
+        for text, complaint in [("[tenant.alice]\ncache_ram = \"much\"\n", "line 2: tenant.alice.cache_ram much: not a size"),
+                                ("[tenant.alice]\nttl = 3\n", "tenant.alice.ttl is not a key")]:
+            write(text)
+            done = self.run_serve("-m", self.model, *cache, "--tenants", tenants)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(complaint, done.stderr)
+        done = self.run_serve("-m", self.model, "--tenants", tenants)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--api-keys", done.stderr)
+
+    def test_every_tenant_may_have_the_same_share(self):
+        path, keys = self.make_keys("alice", "bob")
+        server = Serve(self.folder, self.model, "--api-keys", path, "--tenant-cache-ram", "0", "--tenant-cache-pinned", "0")
+        self.addCleanup(server.stop)
+        body = {"messages": [{"role": "user", "content": "The sea is deep. " * 40}], "max_tokens": 2}
+        for _ in range(2):
+            usage = server.post("/v1/chat/completions", body, x_api_key=keys["alice"])["usage"]
+            self.assertEqual(usage["prompt_cache_hit_tokens"], 0)
+
     def test_a_drain_finishes_what_runs(self):
         server = Serve(self.folder, self.model)
         body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 200, "ignore_eos": True, "stream": True}

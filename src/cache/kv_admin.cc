@@ -19,16 +19,24 @@ std::string PinsPath(const std::string& directory, const KvSpace& space) {
 
 // --- Pins ------------------------------------------------------------------------------------------------------------
 
-int64_t KvCacheImpl::Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) {
+Result<int64_t> KvCacheImpl::Pin(std::string_view tenant_name, std::span<const int32_t> tokens, bool pinned) {
   std::unique_lock lock(mutex_);
-  int64_t count = 0;
-  for (Node* node : index_.Find(RootKey(space_, tenant), tokens).nodes) {
-    Entry& entry = Of(*node);
-    if (!entry.known()) break;  // what cannot be reached need not stay
-    ++count;
-    if (entry.pinned == pinned) continue;
-    entry.pinned = pinned;
-    stats_.pinned_blocks += pinned ? 1 : -1;
+  std::vector<Node*> nodes = index_.Find(RootKey(space_, tenant_name), tokens).nodes;
+  // What cannot be reached need not stay.
+  nodes.resize(static_cast<size_t>(
+      std::find_if(nodes.begin(), nodes.end(), [](const Node* node) { return !Of(*node).known(); }) - nodes.begin()));
+  const Tenant& tenant = TenantOf(tenant_name);
+  const int64_t bytes = space_.layout.block_bytes();
+  const int64_t fresh = std::count_if(nodes.begin(), nodes.end(), [](const Node* node) { return !Of(*node).pinned; });
+  if (pinned && fresh > 0 && tenant.limits.pinned_bytes >= 0 &&
+      (tenant.pinned_blocks + fresh) * bytes > tenant.limits.pinned_bytes) {
+    return Fail(ErrorCode::kResource,
+                "this prompt has {} bytes that are not pinned yet; {} are pinned already and {} are allowed\nUnpin something "
+                "else first.",
+                fresh * bytes, tenant.pinned_blocks * bytes, tenant.limits.pinned_bytes);
+  }
+  for (Node* node : nodes) {
+    SetPinned(Of(*node), pinned);
     if (pinned) {
       pinned_keys_.insert(node->meta.key);
     } else {
@@ -36,7 +44,7 @@ int64_t KvCacheImpl::Pin(std::string_view tenant, std::span<const int32_t> token
     }
   }
   if (const Status status = SavePins(lock); !status) spdlog::warn("KV cache: {}", status.error().message);
-  return count;
+  return static_cast<int64_t>(nodes.size());
 }
 
 Status KvCacheImpl::LoadPins() {
@@ -50,15 +58,14 @@ Status KvCacheImpl::LoadPins() {
     if (key.is_string()) wanted.insert(key.get<std::string>());
   index_.ForEach([&](Node& node) {
     if (!wanted.contains(ToHex(node.meta.key))) return;
-    Of(node).pinned = true;
-    ++stats_.pinned_blocks;
+    SetPinned(Of(node), true);
     pinned_keys_.insert(node.meta.key);
   });
   return {};
 }
 
 Status KvCacheImpl::SavePins(std::unique_lock<std::mutex>& lock) {
-  if (!disk_) return {};
+  if (options_.directory.empty()) return {};
   nlohmann::json json = nlohmann::json::array();
   for (const BlockKey& key : pinned_keys_) json.push_back(ToHex(key));
   lock.unlock();
@@ -88,7 +95,7 @@ Result<int64_t> KvCacheImpl::Forget(std::string_view tenant, std::span<const int
     while (!waiting.empty()) {
       const Node* node = waiting.back();
       waiting.pop_back();
-      doomed.push_back(IdOf(*node));
+      doomed.push_back(node->id);
       for (const auto& child : node->children) waiting.push_back(child.second.get());
     }
     std::reverse(doomed.begin(), doomed.end());  // children first
@@ -101,7 +108,7 @@ Result<int64_t> KvCacheImpl::ForgetTenant(std::string_view tenant) {
   const BlockKey root = RootKey(space_, tenant);
   std::vector<uint64_t> doomed;
   index_.ForEach([&](Node& node) {
-    if (node.meta.root == root) doomed.push_back(IdOf(node));
+    if (node.meta.root == root) doomed.push_back(node.id);
   });
   std::reverse(doomed.begin(), doomed.end());
   return Erase(lock, doomed);
@@ -135,8 +142,7 @@ Result<int64_t> KvCacheImpl::Erase(std::unique_lock<std::mutex>& lock, std::span
     if (entry.known()) ++count;
     // A write under way answers later and finds nobody: the keeper then erases its slot.
     if (entry.pinned) {
-      entry.pinned = false;
-      --stats_.pinned_blocks;
+      SetPinned(entry, false);
       pinned_keys_.erase(entry.node->meta.key);
       pins = true;
     }
@@ -149,6 +155,7 @@ Result<int64_t> KvCacheImpl::Erase(std::unique_lock<std::mutex>& lock, std::span
     return count;
   }
   if (pins) FATHOM_CHECK_OK(SavePins(lock));
+  if (!doomed.empty()) FATHOM_CHECK_OK(SaveUses(lock));  // keys of what is forgotten stay nowhere
   // Writes of what was just dropped must have ended, and what others erase must be free, before this may be called
   // durable: wiping also overwrites what earlier erasures have left.
   keeper_wakes_.notify_all();
@@ -254,7 +261,10 @@ Status KvCacheImpl::Check() const {
   FATHOM_CHECK_OK(index_.Check());
   const auto wrong = [](std::string_view what) { return Fail(ErrorCode::kInternal, "KV cache: {}", what); };
   int64_t memory = 0, pinned = 0;
-  std::unordered_map<const Tenant*, std::pair<int64_t, int64_t>> bytes;
+  struct Account {
+    int64_t memory_bytes = 0, disk_bytes = 0, memory_blocks = 0, disk_blocks = 0, pinned_blocks = 0;
+  };
+  std::unordered_map<const Tenant*, Account> accounts;
   Status status;
   index_.ForEach([&](Node& node) {
     if (node.payload == nullptr) {
@@ -264,20 +274,28 @@ Status KvCacheImpl::Check() const {
     const Entry& entry = Of(node);
     if (entry.node != &node) status = wrong("an entry of another node");
     if (!entry.known() && node.children.empty() && entry.busy == 0) status = wrong("a hollow leaf");
-    if (entry.pinned) ++pinned;
+    Account& account = accounts[entry.tenant];
+    if (entry.pinned) ++pinned, ++account.pinned_blocks;
     if (entry.memory) {
-      ++memory;
-      bytes[entry.tenant].first += space_.layout.block_bytes();
+      ++memory, ++account.memory_blocks;
+      account.memory_bytes += space_.layout.block_bytes();
     }
-    if (entry.disk != kNoHandle) bytes[entry.tenant].second += disk_->stored_block_bytes();
+    if (entry.disk != kNoHandle) ++account.disk_blocks, account.disk_bytes += disk_->stored_block_bytes();
   });
   FATHOM_CHECK_OK(status);
   if (entries_.size() != index_.size()) return wrong("entries and nodes differ in number");
   if (memory != stats_.memory_blocks) return wrong("the count of blocks in memory is off");
   if (pinned != stats_.pinned_blocks) return wrong("the count of pinned blocks is off");
   for (const auto& [root, tenant] : tenants_) {
-    const auto& [in_memory, on_disk] = bytes[tenant.get()];
-    if (in_memory != tenant->memory_bytes || on_disk != tenant->disk_bytes) return wrong("a tenant's account is off");
+    const Account& account = accounts[tenant.get()];
+    if (account.memory_bytes != tenant->memory_bytes || account.disk_bytes != tenant->disk_bytes ||
+        account.pinned_blocks != tenant->pinned_blocks)
+      return wrong("a tenant's account is off");
+    const auto knows = [](const auto& policy, int64_t blocks) {
+      return !policy || policy->size() == static_cast<size_t>(blocks);
+    };
+    if (!knows(tenant->memory_policy, account.memory_blocks) || !knows(tenant->disk_policy, account.disk_blocks))
+      return wrong("a tenant's policy knows other blocks than it has");
   }
   return {};
 }

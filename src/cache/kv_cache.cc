@@ -21,7 +21,7 @@ int64_t MostWritesInFlight(const KvPool& pool) {
 
 Result<std::unique_ptr<KvCache>> KvCache::Create(Env& env, const KvSpace& space, KvPool& pool,
                                                  const CacheOptions& options) {
-  if (!options.directory.empty() && options.disk_bytes <= 0)
+  if ((!options.directory.empty() || options.tier) && options.disk_bytes <= 0)
     return Fail(ErrorCode::kInvalidArgument, "a cache folder needs a size: say how much of the disk it may take");
   if (options.memory_bytes < 0 || options.disk_bytes < 0 || options.daily_write_bytes < 0)
     return Fail(ErrorCode::kInvalidArgument, "sizes of the cache must not be negative");
@@ -43,6 +43,7 @@ KvCacheImpl::KvCacheImpl(Env& env, const KvSpace& space, KvPool& pool, const Cac
       memory_policy_(MakeEvictionPolicy(options.eviction, pool.max_bytes())),
       disk_policy_(MakeEvictionPolicy(options.eviction, options.disk_bytes)),
       budget_(options.daily_write_bytes) {
+  for (const auto& [name, limits] : options_.tenant_limits) AddTenant(RootKey(space_, name), limits);
   pool_.SetReclaimer([this] { return ReclaimMemory(); });
 }
 
@@ -207,7 +208,7 @@ void KvCacheImpl::Prefetch(std::string_view tenant, std::span<const int32_t> tok
     if (--Of(*node).busy == 0) Prune(node);
 }
 
-size_t KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority) {
+void KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority) {
   const int64_t layers = space_.layout.layers;
   // A few large reads a block: enough pieces for the first layers to be there early, few enough for the device.
   constexpr int64_t kPieceBytes = 1 << 20;
@@ -218,7 +219,6 @@ size_t KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority
     TierHandle handle;
   };
   std::vector<Begun> begun;
-  size_t count = 0;
   for (Node* node : nodes) {
     auto block = pool_.Take();  // may ask this cache to let go of others
     if (!block) break;
@@ -229,20 +229,18 @@ size_t KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority
       entry.load = std::make_shared<BlockLoad>(sync_, std::move(*block), layers);
       begun.push_back({node, entry.load, entry.disk});
     }
-    ++count;
   }
   std::vector<TierRead> reads;
   for (int64_t first = 0; first < layers; first += step) {
     const int64_t piece = std::min(step, layers - first);
     for (const Begun& b : begun) {
       reads.push_back({.handle = b.handle, .meta = b.node->meta, .into = b.load->block(), .first_layer = first,
-                       .layers = piece, .done = [this, id = IdOf(*b.node), load = b.load, first, piece](Status status) {
+                       .layers = piece, .done = [this, id = b.node->id, load = b.load, first, piece](Status status) {
                          if (load->Arrived(first, piece, status)) LoadDone(id, load);
                        }});
     }
   }
   if (!reads.empty()) disk_->Get(std::move(reads), priority);
-  return count;
 }
 
 void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) {
@@ -262,6 +260,7 @@ void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) 
   if (!failed) {
     last_read_ = Now();
     if (!entry.memory) SetMemory(entry, load->block());
+    EnforceTenantMemory(*entry.tenant);
     return;
   }
   if (error.code == ErrorCode::kCorrupt) {
@@ -276,13 +275,24 @@ void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) 
 
 // --- What is kept --------------------------------------------------------------------------------------------------
 
+KvCacheImpl::Node* KvCacheImpl::Resume(const KeepCursor& cursor, const Tenant& tenant,
+                                       std::span<const int32_t> tokens) const {
+  if (cursor.blocks <= 0 || cursor.blocks > static_cast<int64_t>(tokens.size()) / kBlockTokens) return nullptr;
+  Node* const node = index_.FindKey(cursor.last);
+  const int64_t begin = (cursor.blocks - 1) * kBlockTokens;
+  if (node == nullptr || node->meta.root != tenant.root || node->meta.first_position != begin) return nullptr;
+  // Its key stands for all tokens up to here; those of its own are compared as everywhere.
+  const auto own = tokens.subspan(static_cast<size_t>(begin), kBlockTokens);
+  return std::ranges::equal(node->meta.token_span(), own) ? node : nullptr;
+}
+
 void KvCacheImpl::Keep(std::string_view tenant_name, std::span<const int32_t> tokens,
-                       std::span<const KvBlockRef> blocks, bool tail) {
+                       std::span<const KvBlockRef> blocks, bool tail, KeepCursor* cursor) {
   std::lock_guard lock(mutex_);
   Tenant& tenant = TenantOf(tenant_name);
   const double now = Now();
-  Node* parent = nullptr;
-  for (size_t i = 0; i < blocks.size(); ++i) {
+  Node* parent = cursor != nullptr ? Resume(*cursor, tenant, tokens) : nullptr;
+  for (size_t i = parent != nullptr ? static_cast<size_t>(cursor->blocks) : 0; i < blocks.size(); ++i) {
     const size_t begin = i * kBlockTokens;
     if (begin >= tokens.size()) break;
     const auto part = tokens.subspan(begin, std::min<size_t>(kBlockTokens, tokens.size() - begin));
@@ -291,12 +301,16 @@ void KvCacheImpl::Keep(std::string_view tenant_name, std::span<const int32_t> to
     if (place == nullptr) break;
     Entry& entry = *place;
     entry.last_used = now;
+    uses_changed_ |= entry.disk != kNoHandle;
     // Also while it is being loaded: a load that is late, or has failed in one layer, must not keep out what is here.
-    if (!entry.memory) SetMemory(entry, blocks[i]);
+    const bool fresh = !entry.memory;
+    if (fresh) SetMemory(entry, blocks[i]);
     if (disk_ && entry.disk == kNoHandle && !entry.writing && entry.memory) QueueWrite(entry);
-    DropSuperseded(*entry.node, orphans_);
+    // A shorter end may also have come after this block: the last one is looked at in any case.
+    if (fresh || i + 1 == blocks.size()) DropSuperseded(*entry.node, orphans_);
     parent = entry.node;
     if (part.size() < kBlockTokens) break;
+    if (cursor != nullptr) *cursor = {static_cast<int64_t>(i) + 1, parent->meta.key};
   }
   EnforceTenantMemory(tenant);
   if (!orphans_.empty()) keeper_wakes_.notify_all();
@@ -308,7 +322,7 @@ void KvCacheImpl::KeepLogits(std::string_view tenant, std::span<const int32_t> t
   if (match.nodes.empty() || match.tokens != static_cast<int64_t>(tokens.size())) return;
   const Node& node = *match.nodes.back();
   const BlockMeta end = EndOf(node, tokens);
-  bool to_disk = logits_->WouldWrite(end.key, logits.size());
+  bool to_disk = logits_->WouldWrite(end.key, logits.size()) && HasShareOfDisk(*Of(node).tenant);
   if (to_disk && !budget_.Admit(logits_->stored_bytes(), Of(node).touches + 1, Now())) {
     to_disk = false;
     ++stats_.not_admitted;
@@ -329,14 +343,19 @@ void KvCacheImpl::SetRates(const ComputeRates& rates) {
   rates_ = rates;
 }
 
+bool KvCacheImpl::HasShareOfDisk(const Tenant& tenant) const {
+  return disk_ && (tenant.limits.disk_bytes < 0 || tenant.limits.disk_bytes >= disk_->stored_block_bytes());
+}
+
 void KvCacheImpl::QueueWrite(Entry& entry) {
+  if (!HasShareOfDisk(*entry.tenant)) return;
   constexpr int64_t kQueueBytes = int64_t{256} << 20;
   if (static_cast<int64_t>(queue_.size()) * space_.layout.block_bytes() > kQueueBytes) {
     ++stats_.not_admitted;  // the device is behind; memory still has it
     return;
   }
   entry.writing = true;
-  queue_.push_back(IdOf(*entry.node));
+  queue_.push_back(entry.node->id);
   keeper_wakes_.notify_all();
 }
 
@@ -377,12 +396,21 @@ bool KvCacheImpl::ReclaimMemory() {
 }
 
 void KvCacheImpl::EnforceTenantMemory(Tenant& tenant) {
-  while (tenant.limits.memory_bytes > 0 && tenant.memory_bytes > tenant.limits.memory_bytes) {
-    const auto victim = memory_policy_->Victim([&](CacheEntryId id) {
-      const Entry& entry = *entries_.at(id);
-      return entry.tenant == &tenant && entry.busy == 0 && !entry.load &&
-             (entry.disk != kNoHandle || (entry.node->children.empty() && !entry.pinned));
-    });
+  // As MemoryVictim, but what is being written stays until it is on the device, which then calls this again.
+  const std::function<bool(const Entry&)> tries[] = {
+      [](const Entry& entry) { return entry.disk != kNoHandle; },
+      [](const Entry& entry) { return entry.node->children.empty() && !entry.pinned && !entry.writing; },
+      [](const Entry& entry) { return !entry.pinned && !entry.writing; },
+  };
+  while (tenant.memory_policy && tenant.memory_bytes > tenant.limits.memory_bytes) {
+    std::optional<CacheEntryId> victim;
+    for (const auto& may_go : tries) {
+      victim = tenant.memory_policy->Victim([&](CacheEntryId id) {
+        const Entry& entry = *entries_.at(id);
+        return entry.busy == 0 && may_go(entry);
+      });
+      if (victim) break;
+    }
     if (!victim) return;
     Entry& entry = *entries_.at(*victim);
     DropMemory(entry);

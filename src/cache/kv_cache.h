@@ -33,10 +33,13 @@ namespace fathom {
 
 class Env;
 
+/// What one tenant may take. A tenant at a limit drives out blocks of its own and nobody else's.
 struct TenantLimits {
-  int64_t memory_bytes = 0;  // 0: no limit of its own
-  int64_t disk_bytes = 0;
-  int64_t ttl_seconds = 0;   // 0: for ever; counted from the last use
+  static constexpr int64_t kNone = -1;  // no limit beside the tier's own size
+  int64_t memory_bytes = kNone;  // what is being written to the device may stand above it until it is there
+  int64_t disk_bytes = kNone;    // 0: nothing of it goes to the device
+  int64_t pinned_bytes = kNone;  // of them, that Pin() may keep from going
+  int64_t ttl_seconds = 0;       // 0: for ever; counted from the last use; what is pinned stays
 };
 
 struct CacheOptions {
@@ -56,9 +59,12 @@ struct CacheOptions {
   static int64_t DiskBytesFor(int64_t blocks, int64_t logits) {
     return blocks + blocks / (kLogitsShare - 1) + logits * kLogitsShare + kLogitsShare;
   }
+  /// The tier beneath memory, instead of an SSD's in `directory`: a remote store, a test's. disk_bytes and limits of the disk
+  /// are then its own. Without a directory, pins, the day's count of writes and times of use last as long as the process.
+  TierOpener tier;
   double hang_seconds = 10;  // for which Flush and the end of the cache wait for a device that does nothing
-  TenantLimits default_limits;
-  std::map<std::string, TenantLimits> tenant_limits;
+  TenantLimits default_limits;                        // of each tenant that is not named below
+  std::map<std::string, TenantLimits> tenant_limits;  // by name
 };
 
 struct CacheStats {
@@ -125,6 +131,13 @@ struct CacheEntryInfo {
   int64_t hits = 0;
 };
 
+/// Where the last Keep of a sequence ended, so that the next one need not walk there again. One sequence's, whose tokens
+/// only grow; made anew when rows are cut or computed again.
+struct KeepCursor {
+  int64_t blocks = 0;  // whole ones that were kept
+  BlockKey last;       // of the last of them
+};
+
 class KvCache {
  public:
   /// pool: where blocks in memory come from; the cache becomes its reclaimer, and the pool outlives it. Errors: kInvalidArgument,
@@ -141,18 +154,20 @@ class KvCache {
   virtual KvPrefix Explain(std::string_view tenant, std::span<const int32_t> tokens) const = 0;
   /// Begins to bring what a waiting request will need into memory.
   virtual void Prefetch(std::string_view tenant, std::span<const int32_t> tokens) = 0;
-  /// Makes blocks known: blocks[i] holds the rows of tokens [64 i, 64 i + 64). Those known already are skipped (and the
-  /// caller's reference to them is replaced by the known one where `blocks` may be written). A last block that is not
-  /// full is kept when `tail`.
+  /// Makes blocks known: blocks[i] holds the rows of tokens [64 i, 64 i + 64). Those known already are skipped. A last block
+  /// that is not full is kept when `tail`. cursor (nullptr: none) saves the walk over blocks that an earlier call has kept,
+  /// and is moved on: what has happened to those since (evicted, expired) is then not seen to. One that does not fit, because
+  /// its block was forgotten or holds other tokens, counts for nothing.
   virtual void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
-                    bool tail) = 0;
+                    bool tail, KeepCursor* cursor) = 0;
   /// The logits after the last of `tokens`, whose rows are known. Later prompts that are just these tokens find them,
   /// also where longer ones have been kept since.
   virtual void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) = 0;
   virtual void SetRates(const ComputeRates& rates) = 0;
 
-  /// Keeps a prefix from being evicted, or lets it go again. Returns how many blocks that concerns.
-  virtual int64_t Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) = 0;
+  /// Keeps a prefix from being evicted, or lets it go again. Returns how many blocks that concerns. Errors: kResource, when
+  /// the tenant may not pin so much; nothing is changed then.
+  virtual Result<int64_t> Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) = 0;
   /// Erases, in memory and on disk and overwritten there, what only this conversation holds: its blocks that no other
   /// kept sequence shares, from the end on. everything: also shared ones and all that continues them. Returns the blocks
   /// erased. Durable when this returns.

@@ -21,7 +21,8 @@
 #include "cache/load_plan.h"
 #include "cache/logits_store.h"
 #include "cache/prefix_index.h"
-#include "cache/ssd_tier.h"
+#include "cache/tier.h"
+#include "cache/use_times.h"
 #include "io/async_io.h"
 #include "io/env.h"
 
@@ -35,8 +36,12 @@ class KvCacheImpl final : public KvCache {
   void Detach();
   /// Counts what the device has answered; may outlive the cache.
   std::shared_ptr<const std::atomic<int64_t>> progress() const { return progress_; }
-  /// Opens the SSD tier and takes in what stands there.
+  /// Opens the tier beneath memory and takes in what stands there.
   Status Open();
+  /// The SSD tier of options_.directory, with capacity_bytes.
+  Result<std::unique_ptr<Tier>> OpenSsd(int64_t capacity_bytes, const std::function<void(const StoredBlock&)>& found);
+  /// Takes in blocks that the tier has.
+  void TakeIn(std::vector<StoredBlock> stored, const BlockUses& uses);
   /// Opens the logits' own; `capacity` 0: none on disk. REQUIRES: the index holds what is on disk.
   Status OpenLogits(int64_t capacity);
 
@@ -44,10 +49,10 @@ class KvCacheImpl final : public KvCache {
   KvPrefix Explain(std::string_view tenant, std::span<const int32_t> tokens) const override;
   void Prefetch(std::string_view tenant, std::span<const int32_t> tokens) override;
   void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
-            bool tail) override;
+            bool tail, KeepCursor* cursor) override;
   void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) override;
   void SetRates(const ComputeRates& rates) override;
-  int64_t Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override;
+  Result<int64_t> Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override;
   Result<int64_t> Forget(std::string_view tenant, std::span<const int32_t> tokens, bool everything) override;
   Result<int64_t> ForgetTenant(std::string_view tenant) override;
   Result<std::pair<int64_t, int64_t>> Verify(
@@ -64,7 +69,10 @@ class KvCacheImpl final : public KvCache {
   struct Tenant {
     BlockKey root;
     TenantLimits limits;
-    int64_t memory_bytes = 0, disk_bytes = 0;
+    int64_t memory_bytes = 0, disk_bytes = 0, pinned_blocks = 0, writes_in_flight = 0;
+    // Who goes when the tenant is at its own limit; nullptr: it has none. Its blocks stand in the tier's policy as well: the
+    // two ask different questions, and neither disturbs what the other knows.
+    std::unique_ptr<EvictionPolicy> memory_policy, disk_policy;
   };
 
   /// What is known of a block beside its tokens; a node's payload. A node without memory, disk or load is hollow: it only
@@ -87,20 +95,22 @@ class KvCacheImpl final : public KvCache {
 
   // Seconds since 1970; with a clock that may be set, ages are only ever approximate, which is all that is asked of them.
   static double Now();
-  /// What policies and callbacks know a block by: the same for the same content, so that one that comes back is recognised.
-  static CacheEntryId IdOf(const Node& node) { return node.meta.key.low == kNoCacheEntry ? 1 : node.meta.key.low; }
   static Entry& Of(const Node& node) { return *static_cast<Entry*>(node.payload); }
-  Tenant& TenantOf(std::string_view name);
+  Tenant& TenantOf(std::string_view name) { return TenantOfRoot(RootKey(space_, name)); }
   Tenant& TenantOfRoot(const BlockKey& root);
+  Tenant& AddTenant(const BlockKey& root, const TenantLimits& limits);
   /// The entry of `tokens` under `parent`, made where it is missing; nullptr: it cannot be kept.
   Entry* EntryAt(Node* parent, Tenant& tenant, std::span<const int32_t> tokens);
   bool Expired(const Entry& entry, double now) const;
   CacheEntryCost Cost(const Entry& entry, double bytes_per_second) const;
 
+  /// Where a Keep goes on; nullptr: it begins at the beginning. See KeepCursor.
+  Node* Resume(const KeepCursor& cursor, const Tenant& tenant, std::span<const int32_t> tokens) const;
   void SetMemory(Entry& entry, KvBlockRef block);
   void DropMemory(Entry& entry);
   void SetDisk(Entry& entry, TierHandle handle);
   TierHandle DropDisk(Entry& entry);  // to be erased by the caller, without the mutex
+  void SetPinned(Entry& entry, bool pinned);
   void Touch(Entry& entry, double now);
   /// Erases hollow leaves from `node` upwards.
   void Prune(Node* node);
@@ -117,20 +127,21 @@ class KvCacheImpl final : public KvCache {
   struct Plan;  // what Acquire and Prefetch decide under the mutex
   Plan MakePlan(std::string_view tenant, std::span<const int32_t> tokens, int64_t most) const;
   std::string Reason(const Plan& plan, std::span<const int32_t> tokens) const;
-  /// Begins reading `nodes` (busy, on disk only). Returns how many of them, in order, are in memory or on their way.
-  size_t BeginLoads(std::span<Node* const> nodes, IoPriority priority);
+  /// Begins reading `nodes` (busy, on disk only), the first of them where there is not enough memory for all.
+  void BeginLoads(std::span<Node* const> nodes, IoPriority priority);
   void LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load);
 
   std::optional<CacheEntryId> MemoryVictim();
   bool ReclaimMemory();
   void EnforceTenantMemory(Tenant& tenant);
+  bool HasShareOfDisk(const Tenant& tenant) const;  // room for at least a block
   void QueueWrite(Entry& entry);
   /// Reads a little of what is stored, so that the first request's plan rests on a measured rate. Returns what of it does
   /// not verify.
   std::set<TierHandle> MeasureDisk(std::span<const StoredBlock> stored);
   void KeeperLoop(std::stop_token stop);
   void WriteQueued(std::unique_lock<std::mutex>& lock);
-  bool MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant, int64_t bytes);  // false: there is none
+  bool MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant);  // false: there is none
   int64_t DropExpired(std::unique_lock<std::mutex>& lock);
   void EraseOnDisk(std::unique_lock<std::mutex>& lock, std::vector<TierHandle> handles, bool wipe);
   /// Drops nodes, by their ids (children before parents), and overwrites them on the device; durable when it returns.
@@ -138,6 +149,8 @@ class KvCacheImpl final : public KvCache {
   Result<int64_t> Erase(std::unique_lock<std::mutex>& lock, std::span<const uint64_t> doomed,
                         std::vector<BlockMeta> more = {});
   void SaveBudget(std::unique_lock<std::mutex>& lock);
+  /// For the next start: see use_times.h.
+  Status SaveUses(std::unique_lock<std::mutex>& lock);
   Status LoadPins();
   Status SavePins(std::unique_lock<std::mutex>& lock);
 
@@ -151,7 +164,7 @@ class KvCacheImpl final : public KvCache {
 
   mutable std::mutex mutex_;
   PrefixIndex index_;
-  std::unordered_map<uint64_t, std::unique_ptr<Entry>> entries_;  // by IdOf
+  std::unordered_map<uint64_t, std::unique_ptr<Entry>> entries_;  // by their nodes' ids
   std::unordered_map<BlockKey, std::unique_ptr<Tenant>> tenants_;
   std::unique_ptr<EvictionPolicy> memory_policy_, disk_policy_;
   WriteBudget budget_;
@@ -161,14 +174,15 @@ class KvCacheImpl final : public KvCache {
   std::deque<uint64_t> queue_;   // entries to be written
   int64_t writes_in_flight_ = 0;
   int erases_under_way_ = 0;         // of the keeper's and the collector's
-  bool disk_full_ = false;           // the device said so
+  int64_t disk_short_ = 0;           // blocks that the device refused for want of room, and that are tried again
   bool writes_stuck_ = false;        // none has ended for long
   std::vector<TierHandle> orphans_;  // slots that belong to no entry any more: the keeper erases them
   std::set<BlockKey> pinned_keys_;   // as they stand in the pins file
+  bool uses_changed_ = false;        // since SaveUses
   std::condition_variable keeper_wakes_, writes_done_;
 
   std::unique_ptr<AsyncIo> io_;
-  std::unique_ptr<SsdTier> disk_;
+  std::unique_ptr<Tier> disk_;  // beneath memory
   std::unique_ptr<LogitsStore> logits_;
   std::jthread keeper_;
 };

@@ -6,30 +6,27 @@
 
 namespace fathom {
 
-KvCacheImpl::Tenant& KvCacheImpl::TenantOfRoot(const BlockKey& root) {
-  auto& tenant = tenants_[root];
-  if (!tenant) tenant = std::make_unique<Tenant>(Tenant{.root = root, .limits = options_.default_limits});
-  return *tenant;
+KvCacheImpl::Tenant& KvCacheImpl::AddTenant(const BlockKey& root, const TenantLimits& limits) {
+  auto tenant = std::make_unique<Tenant>();
+  tenant->root = root;
+  tenant->limits = limits;
+  if (limits.memory_bytes >= 0) tenant->memory_policy = MakeEvictionPolicy(options_.eviction, limits.memory_bytes);
+  if (limits.disk_bytes >= 0) tenant->disk_policy = MakeEvictionPolicy(options_.eviction, limits.disk_bytes);
+  return *(tenants_[root] = std::move(tenant));
 }
 
-KvCacheImpl::Tenant& KvCacheImpl::TenantOf(std::string_view name) {
-  Tenant& tenant = TenantOfRoot(RootKey(space_, name));
-  const auto limits = options_.tenant_limits.find(std::string(name));
-  if (limits != options_.tenant_limits.end()) tenant.limits = limits->second;
-  return tenant;
+KvCacheImpl::Tenant& KvCacheImpl::TenantOfRoot(const BlockKey& root) {
+  const auto known = tenants_.find(root);
+  return known != tenants_.end() ? *known->second : AddTenant(root, options_.default_limits);
 }
 
 KvCacheImpl::Entry* KvCacheImpl::EntryAt(Node* parent, Tenant& tenant, std::span<const int32_t> tokens) {
   Node* node = index_.Insert(tenant.root, parent, tokens).first;
   if (node == nullptr) return nullptr;
   if (node->payload != nullptr) return &Of(*node);
-  const auto [place, fresh] = entries_.try_emplace(IdOf(*node));
-  if (!fresh) {  // 64 bits of two keys agree: the second block is not kept
-    index_.Erase(node);
-    return nullptr;
-  }
-  place->second = std::make_unique<Entry>();
-  Entry& entry = *place->second;
+  auto& place = entries_[node->id];  // ids are unique: the index has seen to that
+  place = std::make_unique<Entry>();
+  Entry& entry = *place;
   entry.node = node;
   entry.tenant = &tenant;
   entry.created = entry.last_used = Now();
@@ -52,50 +49,68 @@ CacheEntryCost KvCacheImpl::Cost(const Entry& entry, double bytes_per_second) co
   const Node* parent = entry.node->parent;
   return {.bytes = space_.layout.block_bytes(),
           .saved_seconds = saved,
-          .parent = parent == nullptr ? kNoCacheEntry : IdOf(*parent)};
+          .parent = parent == nullptr ? kNoCacheEntry : parent->id};
 }
 
 void KvCacheImpl::SetMemory(Entry& entry, KvBlockRef block) {
   entry.memory = std::move(block);
   entry.tenant->memory_bytes += space_.layout.block_bytes();
   ++stats_.memory_blocks;
-  memory_policy_->Insert(IdOf(*entry.node), Cost(entry, 0), Now());
+  const CacheEntryCost cost = Cost(entry, 0);
+  const double now = Now();
+  memory_policy_->Insert(entry.node->id, cost, now);
+  if (entry.tenant->memory_policy) entry.tenant->memory_policy->Insert(entry.node->id, cost, now);
 }
 
 void KvCacheImpl::DropMemory(Entry& entry) {
   entry.memory.reset();
   entry.tenant->memory_bytes -= space_.layout.block_bytes();
   --stats_.memory_blocks;
-  memory_policy_->Remove(IdOf(*entry.node));
+  memory_policy_->Remove(entry.node->id);
+  if (entry.tenant->memory_policy) entry.tenant->memory_policy->Remove(entry.node->id);
 }
 
 void KvCacheImpl::SetDisk(Entry& entry, TierHandle handle) {
   entry.disk = handle;
   entry.retried = false;
   entry.tenant->disk_bytes += disk_->stored_block_bytes();
-  disk_policy_->Insert(IdOf(*entry.node), Cost(entry, disk_->stats().read_bytes_per_second), entry.last_used);
+  const CacheEntryCost cost = Cost(entry, disk_->stats().read_bytes_per_second);
+  disk_policy_->Insert(entry.node->id, cost, entry.last_used);
+  if (entry.tenant->disk_policy) entry.tenant->disk_policy->Insert(entry.node->id, cost, entry.last_used);
 }
 
 TierHandle KvCacheImpl::DropDisk(Entry& entry) {
   entry.tenant->disk_bytes -= disk_->stored_block_bytes();
-  disk_policy_->Remove(IdOf(*entry.node));
+  disk_policy_->Remove(entry.node->id);
+  if (entry.tenant->disk_policy) entry.tenant->disk_policy->Remove(entry.node->id);
   return std::exchange(entry.disk, kNoHandle);
 }
 
 void KvCacheImpl::Touch(Entry& entry, double now) {
   entry.last_used = now;
   ++entry.touches;
-  if (entry.memory) memory_policy_->Touch(IdOf(*entry.node), now);
-  if (entry.disk != kNoHandle) disk_policy_->Touch(IdOf(*entry.node), now);
+  uses_changed_ = true;
+  const Tenant& tenant = *entry.tenant;
+  const CacheEntryId id = entry.node->id;
+  // One that does not have it ignores it.
+  for (EvictionPolicy* policy : {memory_policy_.get(), disk_policy_.get(), tenant.memory_policy.get(), tenant.disk_policy.get()})
+    if (policy != nullptr) policy->Touch(id, now);
+}
+
+void KvCacheImpl::SetPinned(Entry& entry, bool pinned) {
+  if (entry.pinned == pinned) return;
+  entry.pinned = pinned;
+  stats_.pinned_blocks += pinned ? 1 : -1;
+  entry.tenant->pinned_blocks += pinned ? 1 : -1;
 }
 
 void KvCacheImpl::Prune(Node* node) {
   while (node != nullptr && node->children.empty()) {
-    const Entry& entry = Of(*node);
+    Entry& entry = Of(*node);
     if (entry.known() || entry.busy > 0) return;
     Node* parent = node->parent;
-    if (entry.pinned) --stats_.pinned_blocks;
-    entries_.erase(IdOf(*node));
+    SetPinned(entry, false);
+    entries_.erase(node->id);
     index_.Erase(node);
     node = parent;
   }

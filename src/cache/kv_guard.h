@@ -25,14 +25,14 @@ class GuardedKvCache final : public KvCache {
   }
   void Prefetch(std::string_view tenant, std::span<const int32_t> tokens) override { impl_->Prefetch(tenant, tokens); }
   void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
-            bool tail) override {
-    impl_->Keep(tenant, tokens, blocks, tail);
+            bool tail, KeepCursor* cursor) override {
+    impl_->Keep(tenant, tokens, blocks, tail, cursor);
   }
   void KeepLogits(std::string_view tenant, std::span<const int32_t> tokens, std::span<const float> logits) override {
     impl_->KeepLogits(tenant, tokens, logits);
   }
   void SetRates(const ComputeRates& rates) override { impl_->SetRates(rates); }
-  int64_t Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override {
+  Result<int64_t> Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) override {
     return impl_->Pin(tenant, tokens, pinned);
   }
   Result<int64_t> Forget(std::string_view tenant, std::span<const int32_t> tokens, bool everything) override {

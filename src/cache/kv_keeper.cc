@@ -7,6 +7,7 @@
 #include "cache/kv_cache_impl.h"
 #include "cache/segment_folder.h"
 #include "cache/segment_format.h"
+#include "cache/ssd_tier.h"
 #include "io/file_writer.h"
 
 namespace fathom {
@@ -15,40 +16,80 @@ namespace {
 using std::chrono::seconds;
 
 constexpr auto kRound = seconds(10);  // between looks at what has expired
-constexpr size_t kEvictTogether = 16;  // blocks; an erase costs a sync, so several share it
+constexpr size_t kEvictTogether = 16;  // blocks; an erase costs a sync, so several share it,
+constexpr size_t kEvictPart = 8;       // but no more than an eighth of what there is
 
 // Logits are not worth a share of the disk that does not hold this many.
 constexpr int64_t kLeastLogits = 16;
 // Of logits in memory, beside the pool.
 constexpr int64_t kMostLogitsMemory = int64_t{256} << 20, kLeastLogitsMemory = int64_t{4} << 20;
 
+constexpr auto kUsesRound = seconds(300);  // between two files of what was used when
+
+std::string UsesPath(const std::string& directory, const KvSpace& space) {
+  return JoinPath(directory, "uses-" + ToHex(space.Digest()) + ".bin");
+}
+
 std::string BudgetPath(const std::string& directory) { return JoinPath(directory, "write-budget.json"); }
 
 }  // namespace
 
-Status KvCacheImpl::Open() {
-  if (options_.directory.empty()) return OpenLogits(0);
+Result<std::unique_ptr<Tier>> KvCacheImpl::OpenSsd(int64_t capacity_bytes,
+                                                   const std::function<void(const StoredBlock&)>& found) {
   AsyncIoOptions io_options;
   io_options.allow_io_uring = options_.io_uring;
   FATHOM_TRY(io_, AsyncIo::Create(io_options));
-  SsdTierOptions disk_options;
-  disk_options.directory = options_.directory;
-  int64_t logits_bytes = options_.disk_bytes / CacheOptions::kLogitsShare;
+  SsdTierOptions options;
+  options.directory = options_.directory;
+  options.capacity_bytes = capacity_bytes;
+  options.direct_io = options_.direct_io;
+  options.key_file = options_.key_file;
+  FATHOM_TRY(auto tier, SsdTier::Open(env_, *io_, space_, options, found));
+  pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
+  return tier;
+}
+
+Status KvCacheImpl::Open() {
+  if (!options_.tier && options_.directory.empty()) return OpenLogits(0);
+  int64_t logits_bytes = options_.tier ? 0 : options_.disk_bytes / CacheOptions::kLogitsShare;
   if (options_.logits_values <= 0 ||
       logits_bytes < kSegmentPage + kLeastLogits * LogitsStore::StoredBytes(options_.logits_values)) {
     logits_bytes = 0;
   }
-  disk_options.capacity_bytes = options_.disk_bytes - logits_bytes;
-  disk_options.direct_io = options_.direct_io;
-  disk_options.key_file = options_.key_file;
   std::vector<StoredBlock> stored;
-  FATHOM_TRY(disk_, SsdTier::Open(env_, *io_, space_, disk_options,
-                                  [&](const StoredBlock& block) { stored.push_back(block); }));
-  pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
+  const auto found = [&](const StoredBlock& block) { stored.push_back(block); };
+  FATHOM_TRY(disk_, options_.tier ? options_.tier(pool_, found) : OpenSsd(options_.disk_bytes - logits_bytes, found));
   const std::set<TierHandle> corrupt = MeasureDisk(stored);
   stats_.corrupt += static_cast<int64_t>(corrupt.size());
-
+  BlockUses uses;
+  if (!options_.directory.empty()) {
+    if (auto read = ReadBlockUses(env_, UsesPath(options_.directory, space_))) {
+      uses = std::move(*read);
+    } else {
+      spdlog::warn("KV cache: {}", read.error().message);
+    }
+  }
   std::unique_lock lock(mutex_);
+  std::erase_if(stored, [&](const StoredBlock& block) { return corrupt.contains(block.handle); });
+  orphans_.assign(corrupt.begin(), corrupt.end());
+  TakeIn(std::move(stored), uses);
+  FATHOM_CHECK_OK(OpenLogits(logits_bytes));
+  if (!options_.directory.empty()) {
+    FATHOM_CHECK_OK(LoadPins());
+    if (auto text = ReadWholeFile(env_, BudgetPath(options_.directory), 4096)) {
+      const auto json = nlohmann::json::parse(*text, nullptr, false);
+      if (json.is_object() && json.contains("day") && json["day"].is_number_integer() && json.contains("written") &&
+          json["written"].is_number_integer()) {
+        budget_ = WriteBudget(options_.daily_write_bytes, {.day = json["day"], .written = json["written"]});
+      }
+    }
+  }
+  keeper_ = std::jthread([this](std::stop_token stop) { KeeperLoop(stop); });
+  return {};
+}
+
+void KvCacheImpl::TakeIn(std::vector<StoredBlock> stored, const BlockUses& uses) {
+  const double now = Now();
   // Parents before children; within one depth the newer copy of a block last, which then replaces the older.
   std::stable_sort(stored.begin(), stored.end(), [](const StoredBlock& a, const StoredBlock& b) {
     return a.meta.first_position < b.meta.first_position;
@@ -59,8 +100,8 @@ Status KvCacheImpl::Open() {
     const bool attached = meta.first_position == 0 ? meta.parent == meta.root
                                                    : parent != nullptr && parent->meta.root == meta.root &&
                                                          parent->meta.count == KvLayout::kBlockTokens;
-    if (!attached || ChainKey(meta.parent, meta.token_span()) != meta.key || corrupt.contains(block.handle)) {
-      orphans_.push_back(block.handle);  // damaged, or what it continues is gone and nothing can reach it
+    if (!attached || ChainKey(meta.parent, meta.token_span()) != meta.key) {
+      orphans_.push_back(block.handle);  // what it continues is gone, so nothing can reach it
       continue;
     }
     Entry* const place = EntryAt(parent, TenantOfRoot(meta.root), meta.token_span());
@@ -71,19 +112,12 @@ Status KvCacheImpl::Open() {
     Entry& entry = *place;
     if (entry.disk != kNoHandle) orphans_.push_back(DropDisk(entry));
     entry.created = entry.last_used = static_cast<double>(block.written_at);
+    if (const auto use = uses.find(meta.key); use != uses.end()) {
+      entry.last_used = std::max(entry.last_used, std::min(now, use->second.last_used));
+      entry.touches = use->second.hits;
+    }
     SetDisk(entry, block.handle);
   }
-  FATHOM_CHECK_OK(OpenLogits(logits_bytes));
-  FATHOM_CHECK_OK(LoadPins());
-  if (auto text = ReadWholeFile(env_, BudgetPath(options_.directory), 4096)) {
-    const auto json = nlohmann::json::parse(*text, nullptr, false);
-    if (json.is_object() && json.contains("day") && json["day"].is_number_integer() && json.contains("written") &&
-        json["written"].is_number_integer()) {
-      budget_ = WriteBudget(options_.daily_write_bytes, {.day = json["day"], .written = json["written"]});
-    }
-  }
-  keeper_ = std::jthread([this](std::stop_token stop) { KeeperLoop(stop); });
-  return {};
 }
 
 Status KvCacheImpl::OpenLogits(int64_t capacity) {
@@ -154,6 +188,10 @@ std::set<TierHandle> KvCacheImpl::MeasureDisk(std::span<const StoredBlock> store
 void KvCacheImpl::KeeperLoop(std::stop_token stop) {
   std::unique_lock lock(mutex_);
   auto next_round = std::chrono::steady_clock::now() + kRound;
+  auto next_uses = std::chrono::steady_clock::now() + kUsesRound;
+  const auto save_uses = [&] {
+    if (const Status status = SaveUses(lock); !status) spdlog::warn("KV cache: {}", status.error().message);
+  };
   while (!stop.stop_requested()) {
     keeper_wakes_.wait_for(lock, kRound, [&] {
       return stop.stop_requested() || !orphans_.empty() || (!queue_.empty() && writes_in_flight_ < most_writes_);
@@ -163,9 +201,14 @@ void KvCacheImpl::KeeperLoop(std::stop_token stop) {
     if (std::chrono::steady_clock::now() < next_round) continue;
     DropExpired(lock);
     SaveBudget(lock);
+    if (uses_changed_ && std::chrono::steady_clock::now() >= next_uses) {
+      save_uses();
+      next_uses = std::chrono::steady_clock::now() + kUsesRound;
+    }
     next_round = std::chrono::steady_clock::now() + kRound;
   }
   SaveBudget(lock);
+  if (uses_changed_) save_uses();
 }
 
 void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
@@ -189,11 +232,14 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
       continue;
     }
     ++writes_in_flight_;  // from here on Flush() waits for it
+    Tenant& tenant = *entry->tenant;
+    ++tenant.writes_in_flight;
     ++entry->busy;
-    const bool room = MakeRoomOnDisk(lock, *entry->tenant, bytes);
+    const bool room = MakeRoomOnDisk(lock, tenant);
     --entry->busy;
     if (!room || !entry->memory) {
       --writes_in_flight_;
+      --tenant.writes_in_flight;
       entry->writing = false;
       stats_.not_admitted += room ? 0 : 1;
       if (entry->busy == 0) Prune(entry->node);
@@ -202,10 +248,11 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
     const BlockMeta meta = entry->node->meta;
     const KvBlockRef block = entry->memory;
     lock.unlock();
-    disk_->Put(meta, block, [this, id](Result<TierHandle> handle) {
+    disk_->Put(meta, block, [this, id, &tenant](Result<TierHandle> handle) {
       ++*progress_;
       std::lock_guard guard(mutex_);
       --writes_in_flight_;
+      --tenant.writes_in_flight;
       writes_stuck_ = false;
       const auto found = entries_.find(id);
       if (found == entries_.end()) {
@@ -220,13 +267,15 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
         budget_.Refund(disk_->stored_block_bytes());
         // Full before it should be (files have headers, the file system its own needs): make room and try once more.
         if (handle.error().code == ErrorCode::kResource && found != entries_.end() && !found->second->retried) {
-          disk_full_ = found->second->retried = found->second->writing = true;
+          ++disk_short_;
+          found->second->retried = found->second->writing = true;
           queue_.push_front(id);
         } else {
           ++stats_.not_admitted;
           spdlog::debug("KV cache: a block was not written: {}", handle.error().message);
         }
       }
+      EnforceTenantMemory(tenant);  // it may leave memory now
       keeper_wakes_.notify_all();
       writes_done_.notify_all();
     });
@@ -235,13 +284,16 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
   writes_done_.notify_all();
 }
 
-bool KvCacheImpl::MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant, int64_t bytes) {
-  const auto evict = [&](Tenant* only) {
+// For one more block, which is counted among the writes in flight already.
+bool KvCacheImpl::MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant) {
+  const int64_t bytes = disk_->stored_block_bytes();
+  const auto evict = [&](EvictionPolicy& policy) {
     std::vector<TierHandle> erased;
-    while (erased.size() < kEvictTogether) {
-      const auto victim = disk_policy_->Victim([&](CacheEntryId id) {
+    const size_t together = std::clamp<size_t>(policy.size() / kEvictPart, 1, kEvictTogether);
+    while (erased.size() < together) {
+      const auto victim = policy.Victim([&](CacheEntryId id) {
         const Entry& entry = *entries_.at(id);
-        return !entry.pinned && entry.busy == 0 && !entry.load && (only == nullptr || entry.tenant == only);
+        return !entry.pinned && entry.busy == 0 && !entry.load;
       });
       if (!victim) break;
       Entry& entry = *entries_.at(*victim);
@@ -249,16 +301,32 @@ bool KvCacheImpl::MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& ten
       ++stats_.evicted_disk;
       Prune(entry.node);
     }
-    if (erased.empty()) return false;
+    const auto count = static_cast<int64_t>(erased.size());
     EraseOnDisk(lock, std::move(erased), false);
-    return true;
+    return count;
   };
-  while (tenant.limits.disk_bytes > 0 && tenant.disk_bytes + bytes > tenant.limits.disk_bytes)
-    if (!evict(&tenant)) return false;
-  if (std::exchange(disk_full_, false) && !evict(nullptr)) return false;
-  for (TierStats disk = disk_->stats(); disk.used_bytes + bytes > disk.capacity_bytes; disk = disk_->stats())
-    if (!evict(nullptr)) return false;
-  return true;
+  // Where everything that could go is itself still being written, the next of those is waited for.
+  const auto evict_or_wait = [&](EvictionPolicy& policy, const int64_t& writes) -> std::optional<int64_t> {
+    if (const int64_t count = evict(policy); count > 0) return count;
+    if (const int64_t before = writes; before > 1) {
+      writes_done_.wait(lock, [&] { return writes < before; });
+      return 0;
+    }
+    return std::nullopt;
+  };
+  while (tenant.disk_policy && tenant.disk_bytes + tenant.writes_in_flight * bytes > tenant.limits.disk_bytes)
+    if (!evict_or_wait(*tenant.disk_policy, tenant.writes_in_flight)) return false;
+  while (disk_short_ > 0) {
+    const auto count = evict_or_wait(*disk_policy_, writes_in_flight_);
+    if (!count) disk_short_ = 0;
+    if (!count) return false;
+    disk_short_ = std::max<int64_t>(0, disk_short_ - *count);
+  }
+  for (;;) {
+    const TierStats disk = disk_->stats();
+    if (disk.used_bytes + writes_in_flight_ * bytes <= disk.capacity_bytes) return true;
+    if (!evict_or_wait(*disk_policy_, writes_in_flight_)) return false;
+  }
 }
 
 void KvCacheImpl::EraseOnDisk(std::unique_lock<std::mutex>& lock, std::vector<TierHandle> handles, bool wipe) {
@@ -298,8 +366,23 @@ int64_t KvCacheImpl::DropExpired(std::unique_lock<std::mutex>& lock) {
   return dropped;
 }
 
+Status KvCacheImpl::SaveUses(std::unique_lock<std::mutex>& lock) {
+  if (options_.directory.empty()) return {};
+  BlockUses uses;
+  for (const auto& [id, entry] : entries_) {
+    // Of the others the slot says enough.
+    if (entry->disk == kNoHandle || (entry->touches == 0 && entry->last_used < entry->created + 1)) continue;
+    uses[entry->node->meta.key] = {entry->last_used, entry->touches};
+  }
+  uses_changed_ = false;
+  lock.unlock();
+  const Status status = WriteBlockUses(env_, UsesPath(options_.directory, space_), uses);
+  lock.lock();
+  return status;
+}
+
 void KvCacheImpl::SaveBudget(std::unique_lock<std::mutex>& lock) {
-  if (options_.daily_write_bytes == 0) return;
+  if (options_.daily_write_bytes == 0 || options_.directory.empty()) return;
   const auto state = budget_.state();
   lock.unlock();
   const nlohmann::json json = {{"day", state.day}, {"written", state.written}};

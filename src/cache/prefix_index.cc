@@ -80,6 +80,7 @@ std::pair<PrefixIndex::Node*, bool> PrefixIndex::Insert(const BlockKey& root, No
   }
   const BlockKey parent_key = parent != nullptr ? parent->meta.key : root;
   const BlockKey key = ChainKey(parent_key, tokens);
+  if (key.low == 0) return {nullptr, false};  // not an id
   // The hash of the map is the id, so a block of the same id would stand in the same bucket.
   const size_t bucket = by_key_.bucket_count() > 0 ? by_key_.bucket(key) : 0;
   for (auto it = by_key_.begin(bucket); by_key_.bucket_count() > 0 && it != by_key_.end(bucket); ++it) {

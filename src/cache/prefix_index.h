@@ -32,7 +32,7 @@ class PrefixIndex {
   struct Node {
     BlockMeta meta;
     Node* parent = nullptr;  // nullptr: a child of the root
-    uint64_t id = 0;         // a CacheEntryId: unique in the index, and the same whenever the same block comes again
+    uint64_t id = 0;         // a CacheEntryId (not 0): unique in the index, and the same whenever the same block comes again
     void* payload = nullptr;
     std::map<std::span<const int32_t>, std::unique_ptr<Node>, TokensLess> children;  // keys point into the nodes' meta
   };

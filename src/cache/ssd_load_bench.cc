@@ -88,7 +88,7 @@ void LoadFromSsd(benchmark::State& state, bool encrypted) {
       for (int64_t i = 0; i < kSpace.layout.block_bytes(); i += 8)
         std::memcpy(block->data() + i, &i, 8);
     sequence.SetLength(std::ssize(tokens));
-    (*cache)->Keep("", tokens, sequence.blocks(), true);
+    (*cache)->Keep("", tokens, sequence.blocks(), true, nullptr);
     if (auto status = (*cache)->Flush(); !status) return fail(status.error());
   }
   const int64_t bytes = kBlocks * kSpace.layout.block_bytes();

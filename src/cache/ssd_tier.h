@@ -29,13 +29,6 @@ struct SsdTierOptions {
   std::string key_file;              // empty: not encrypted
 };
 
-/// A block that was found at opening.
-struct StoredBlock {
-  BlockMeta meta;
-  TierHandle handle = kNoHandle;
-  int64_t written_at = 0;   // seconds since 1970
-};
-
 class SsdTier : public Tier {
  public:
   /// found: called for every valid block of this space, in the order of writing; its rows have not been read yet. Blocks

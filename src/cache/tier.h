@@ -71,4 +71,16 @@ class Tier {
   virtual TierStats stats() const = 0;
 };
 
+/// A block that a tier was found to hold when it was opened.
+struct StoredBlock {
+  BlockMeta meta;
+  TierHandle handle = kNoHandle;
+  int64_t written_at = 0;  // seconds since 1970
+};
+
+/// Makes the tier beneath memory and says what it holds already: `found` for each block, in the order of writing. pool:
+/// whose blocks will be written and read (their memory may be registered; the pool outlives the tier).
+using TierOpener = std::function<Result<std::unique_ptr<Tier>>(KvPool& pool,
+                                                               const std::function<void(const StoredBlock&)>& found)>;
+
 }  // namespace fathom

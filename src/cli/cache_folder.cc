@@ -22,13 +22,6 @@ using nlohmann::json;
 constexpr char kLockName[] = "fathom-kv.lock";
 constexpr int64_t kLeastCapacity = int64_t{1} << 30;  // of an opened folder; room is only taken when something is written
 
-std::string DefaultFolder() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
-    return JoinPath(cache, "fathom/kv");
-  const char* home = std::getenv("HOME");
-  return home == nullptr || *home == '\0' ? std::string() : JoinPath(home, ".cache/fathom/kv");
-}
-
 // The Jinja source that names the chat format, as the engine finds it.
 std::string_view TemplateOf(const TokenizerSource& source) {
   return source.chat_template.empty() ? source.tokenizer_config_json : source.chat_template;
@@ -90,6 +83,13 @@ Result<std::vector<ChatMessage>> ParseMessages(const std::string& text, const st
 
 }  // namespace
 
+std::string DefaultCacheFolder() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
+    return JoinPath(cache, "fathom/kv");
+  const char* home = std::getenv("HOME");
+  return home == nullptr || *home == '\0' ? std::string() : JoinPath(home, ".cache/fathom/kv");
+}
+
 void AddCacheFolderOptions(CLI::App& command, CacheFolderOptions& options) {
   command
       .add_option("--cache-dir", options.directory,
@@ -110,7 +110,7 @@ void AddCacheFolderOptions(CLI::App& command, CacheFolderOptions& options) {
 }
 
 Result<std::string> FindCacheFolder(const CacheFolderOptions& options) {
-  const std::string directory = options.directory.empty() ? DefaultFolder() : options.directory;
+  const std::string directory = options.directory.empty() ? DefaultCacheFolder() : options.directory;
   if (directory.empty())
     return Fail(ErrorCode::kNotFound, "neither XDG_CACHE_HOME nor HOME is set\nSay where with --cache-dir DIR.");
   Env& env = Env::Default();

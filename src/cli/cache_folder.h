@@ -33,6 +33,8 @@ struct SpaceListing {
   int64_t files = 0, bytes = 0;
 };
 
+/// $XDG_CACHE_HOME/fathom/kv, ~/.cache/fathom/kv; empty when neither variable is set.
+std::string DefaultCacheFolder();
 /// The folder that is meant. Errors: kNotFound when it is not there, or is not a cache's.
 Result<std::string> FindCacheFolder(const CacheFolderOptions& options);
 /// Sorted by digest. Needs no lock. Errors: kIo.

@@ -10,6 +10,7 @@
 #include "cli/cmd_cache.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "cli/tenants_file.h"
 #include "cli/terminal.h"
 #include "model/kv_layout.h"
 
@@ -245,7 +246,7 @@ Status RunVerify(const FolderCommand& command) {
 Status PinWords(const FolderCommand& command, bool pinned) {
   FATHOM_TRY(const CacheFolder folder, OpenCacheFolder(command.folder));
   FATHOM_TRY(const std::vector<int32_t> tokens, ReadPromptWords(*folder.model, command.words));
-  const int64_t blocks = folder.cache->Pin(command.folder.tenant, tokens, pinned);
+  FATHOM_TRY(const int64_t blocks, folder.cache->Pin(command.folder.tenant, tokens, pinned));
   if (command.folder.json) {
     PrintJson({{"blocks", blocks}, {"pinned", pinned}});
   } else {
@@ -297,9 +298,7 @@ Status RunGc(const FolderCommand& command) {
   FATHOM_TRY(const int64_t before, total());
   int64_t dropped = 0, left = 0;
   {
-    auto ttl_seconds = static_cast<int64_t>(command.ttl_hours * 3600);
-    if (command.ttl_hours > 0) ttl_seconds = std::max<int64_t>(ttl_seconds, 1);
-    FATHOM_TRY(const CacheFolder folder, OpenCacheFolder(command.folder, disk, ttl_seconds));
+    FATHOM_TRY(const CacheFolder folder, OpenCacheFolder(command.folder, disk, TtlSeconds(command.ttl_hours)));
     FATHOM_TRY(dropped, folder.cache->CollectGarbage());
     left = static_cast<int64_t>(folder.cache->List().size());
   }

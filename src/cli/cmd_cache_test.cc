@@ -125,7 +125,7 @@ class CacheFolderCommand : public CacheCommand {
     for (const KvBlockRef& block : sequence.blocks())
       std::memset(block->data(), 7, static_cast<size_t>(space_.layout.block_bytes()));
     sequence.SetLength(std::ssize(tokens));
-    cache->Keep(tenant, tokens, sequence.blocks(), true);
+    cache->Keep(tenant, tokens, sequence.blocks(), true, nullptr);
     ASSERT_TRUE(cache->Flush());
   }
   int Cache(std::vector<std::string> args) {

@@ -2,16 +2,17 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 
 #include "base/log.h"
 #include "cli/byte_size.h"
+#include "cli/cache_folder.h"
 #include "cli/command.h"
 #include "cli/machine.h"
 #include "cli/models.h"
 #include "cli/options.h"
 #include "cli/shutdown.h"
+#include "cli/tenants_file.h"
 #include "cli/terminal.h"
 #include "engine/service.h"
 #include "server/http_server.h"
@@ -25,21 +26,13 @@ struct ServeOptions {
   ModelOptions model;
   ServerOptions server;
   ServiceOptions service;
-  std::string model_name, api_keys, new_api_key, new_key_tenant;
+  std::string model_name, api_keys, new_api_key, new_key_tenant, tenants;
   std::string cache_ram, cache_dir, cache_disk, cache_daily_writes, max_body;
+  std::string tenant_ram, tenant_disk, tenant_pinned;
   std::string eviction = "saved-time";
   bool no_cache = false, no_io_uring = false;
   double drain_seconds = 30, cache_ttl_hours = 0;
 };
-
-/// $XDG_CACHE_HOME/fathom/kv, ~/.cache/fathom/kv; empty when neither variable is set.
-fs::path DefaultCacheFolder() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/') {
-    return fs::path(cache) / "fathom" / "kv";
-  }
-  const char* home = std::getenv("HOME");
-  return home == nullptr || *home == '\0' ? fs::path() : fs::path(home) / ".cache" / "fathom" / "kv";
-}
 
 Result<CacheOptions> ToCacheOptions(const ServeOptions& options) {
   CacheOptions cache = options.service.cache;
@@ -53,7 +46,17 @@ Result<CacheOptions> ToCacheOptions(const ServeOptions& options) {
   }
   if (options.eviction == "lru") cache.eviction = EvictionKind::kLru;
   if (options.eviction == "s3-fifo") cache.eviction = EvictionKind::kS3Fifo;
-  cache.default_limits.ttl_seconds = static_cast<int64_t>(options.cache_ttl_hours * 3600);
+  TenantLimits& each = cache.default_limits;
+  each.ttl_seconds = TtlSeconds(options.cache_ttl_hours);
+  if (!options.tenant_ram.empty()) {
+    FATHOM_TRY(each.memory_bytes, ParseByteSize("--tenant-cache-ram", options.tenant_ram));
+  }
+  if (!options.tenant_disk.empty()) {
+    FATHOM_TRY(each.disk_bytes, ParseByteSize("--tenant-cache-disk", options.tenant_disk));
+  }
+  if (!options.tenant_pinned.empty()) {
+    FATHOM_TRY(each.pinned_bytes, ParseByteSize("--tenant-cache-pinned", options.tenant_pinned));
+  }
   if (!options.cache_daily_writes.empty()) {
     FATHOM_TRY(cache.daily_write_bytes, ParseByteSize("--cache-daily-writes", options.cache_daily_writes));
   }
@@ -63,7 +66,7 @@ Result<CacheOptions> ToCacheOptions(const ServeOptions& options) {
     if (cache.disk_bytes == 0) {
       cache.directory.clear();
     } else if (cache.directory.empty()) {
-      cache.directory = DefaultCacheFolder().string();
+      cache.directory = DefaultCacheFolder();
       if (cache.directory.empty()) {
         return Fail(ErrorCode::kNotFound, "--cache-disk: neither XDG_CACHE_HOME nor HOME is set\nSay where with "
                                           "--cache-dir DIR.");
@@ -80,6 +83,26 @@ Result<CacheOptions> ToCacheOptions(const ServeOptions& options) {
   }
   if (options.no_cache) cache.directory.clear();
   return cache;
+}
+
+/// What --tenants says of each of them, over what the options say of all.
+Status ReadTenants(ServeOptions& options) {
+  if (options.tenants.empty()) return {};
+  AppOptions& app = options.server.app;
+  CacheOptions& cache = options.service.cache;
+  if (app.keys.empty()) {
+    return Fail(ErrorCode::kInvalidArgument, "--tenants: tenants are known by their keys, and without --api-keys nobody has "
+                                             "one\nFor everybody there are --tenant-cache-ram, --tenant-cache-disk and others.");
+  }
+  FATHOM_TRY(const auto tenants, LoadTenants(options.tenants, {cache.default_limits, app.quota}));
+  for (const auto& [name, rules] : tenants) {
+    cache.tenant_limits[name] = rules.limits;
+    app.tenant_quotas[name] = rules.quota;
+    if (!app.keys.HasTenant(name)) {
+      std::fprintf(stderr, "warning: %s: no key is of tenant '%s'\n", options.tenants.c_str(), name.c_str());
+    }
+  }
+  return {};
 }
 
 /// What clients call the model: the name it was asked for by, or its file's.
@@ -134,6 +157,7 @@ Status RunServe(const ServeOptions& given) {
     server_options.max_bodies_bytes = std::max(server_options.max_bodies_bytes, 4 * server_options.max_body_bytes);
   }
   FATHOM_TRY(options.service.cache, ToCacheOptions(options));
+  FATHOM_CHECK_OK(ReadTenants(options));
   FATHOM_CHECK_OK(Server::Check(server_options));
   FATHOM_TRY(const std::string path, ResolveModel(options.model.model));
   server_options.app.model_name = ServedName(options, path);
@@ -176,6 +200,11 @@ void RegisterServe(CLI::App& app, Action& selected) {
                  "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}], \"stream\": true}'\n"
                  "  fathom serve --new-api-key alice 2>>keys.txt     the key is shown, its hash goes into the file\n"
                  "  fathom serve --host 0.0.0.0 --api-keys keys.txt --allowed-host box.example.org\n"
+                 "  fathom serve --api-keys keys.txt --tenants tenants.toml --cache-disk 100GiB\n"
+                 "                                                   shares of the cache and rates, tenant by tenant:\n"
+                 "    [tenant.alice]\n"
+                 "    cache_disk = \"10GiB\"\n"
+                 "    ttl_hours = 24\n"
                  "\n"
                  "The page is at /, the endpoints are in docs/server.md.",
                  options, RunServe);
@@ -196,6 +225,10 @@ void RegisterServe(CLI::App& app, Action& selected) {
       ->type_name("NAME");
   where->add_option("--tenant", options->new_key_tenant, "with --new-api-key: whose cache it uses; default: NAME")
       ->type_name("NAME");
+  where->add_option("--tenants", options->tenants,
+                    "TOML: [tenant.NAME] with cache_ram, cache_disk, cache_pinned (sizes), ttl_hours, requests_per_minute, "
+                    "concurrent; what it does not say is as for everybody")
+      ->type_name("FILE");
   where->add_option("--allowed-host", server.app.origins.allowed_hosts,
                     "a name under which this server is reached, beside localhost and addresses; repeatable")
       ->type_name("NAME")
@@ -217,6 +250,13 @@ void RegisterServe(CLI::App& app, Action& selected) {
   cache->add_option("--cache-key-file", options->service.cache.key_file,
                     "32 bytes or 64 hex digits: blocks on the SSD are encrypted with it")
       ->type_name("FILE");
+  cache->add_option("--tenant-cache-ram", options->tenant_ram,
+                    "most of it that one tenant may take; at its limit it loses its own oldest, never another's; default: all")
+      ->type_name("SIZE");
+  cache->add_option("--tenant-cache-disk", options->tenant_disk, "the same of the SSD; 0: nothing of theirs goes there")
+      ->type_name("SIZE");
+  cache->add_option("--tenant-cache-pinned", options->tenant_pinned, "most that one tenant may pin; 0: none; default: any")
+      ->type_name("SIZE");
   cache->add_option("--cache-ttl", options->cache_ttl_hours, "forget what was not used for so many hours; 0: never")
       ->type_name("HOURS")
       ->check(CLI::Range(0.0, 1e6))

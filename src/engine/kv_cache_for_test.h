@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -116,13 +117,20 @@ class KvCacheForTest final : public KvCache {
   }
   void Prefetch(std::string_view, std::span<const int32_t>) override { ++prefetches; }
   void Keep(std::string_view tenant, std::span<const int32_t> tokens, std::span<const KvBlockRef> blocks,
-            bool tail) override {
+            bool tail, KeepCursor* cursor) override {
     std::lock_guard lock(mutex_);
     constexpr auto kBlock = static_cast<size_t>(KvLayout::kBlockTokens);
     EXPECT_GE(blocks.size() * kBlock, tokens.size());
-    for (size_t i = 0; i * kBlock < tokens.size(); ++i) {
+    const auto begin = static_cast<size_t>(cursor != nullptr ? cursor->blocks : 0);
+    EXPECT_LE(begin * kBlock, tokens.size());
+    // What a cursor passes over must have been kept: the blocks there are those that were given then.
+    for (size_t i = 0; i < begin && i * kBlock < tokens.size(); ++i)
+      EXPECT_TRUE(ever_kept_.contains(Key(tenant, tokens.first(std::min(tokens.size(), (i + 1) * kBlock)))));
+    for (size_t i = begin; i * kBlock < tokens.size(); ++i) {
       const size_t end = std::min(tokens.size(), (i + 1) * kBlock);
       if (end < (i + 1) * kBlock && !tail) break;
+      ever_kept_.insert(Key(tenant, tokens.first(end)));
+      if (cursor != nullptr && end == (i + 1) * kBlock) cursor->blocks = static_cast<int64_t>(i) + 1;
       kept_.emplace(Key(tenant, tokens.first(end)), blocks[i]);
     }
   }
@@ -134,7 +142,7 @@ class KvCacheForTest final : public KvCache {
     std::lock_guard lock(mutex_);
     last_rates = rates;
   }
-  int64_t Pin(std::string_view, std::span<const int32_t>, bool) override { return 0; }
+  Result<int64_t> Pin(std::string_view, std::span<const int32_t>, bool) override { return 0; }
   Result<int64_t> Forget(std::string_view, std::span<const int32_t>, bool) override { return 0; }
   Result<int64_t> ForgetTenant(std::string_view) override { return 0; }
   Result<std::pair<int64_t, int64_t>> Verify(const std::function<bool(int64_t, int64_t)>&) override { return {}; }
@@ -213,6 +221,7 @@ class KvCacheForTest final : public KvCache {
   KvPool& pool_;
   mutable std::mutex mutex_;
   std::map<Tokens, KvBlockRef> kept_;
+  std::set<Tokens> ever_kept_;
   std::map<Tokens, std::vector<float>> logits_;
   CacheStats stats_;
 };

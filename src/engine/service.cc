@@ -62,36 +62,51 @@ ServiceImpl::~ServiceImpl() {
   }
 }
 
-Result<RequestId> ServiceImpl::Submit(ServiceRequest request, ServiceCallbacks callbacks) {
+std::expected<void, SubmitError> ServiceImpl::CheckRequest(const ServiceRequest& request,
+                                                           const ServiceCallbacks& callbacks) const {
+  const auto refuse = [](Refusal why, std::string message) {
+    return std::unexpected(SubmitError{why, std::move(message)});
+  };
   const int32_t vocab = parts_.model.config().vocab_size;
-  FATHOM_CHECK_OK(ValidateSampling(request.params.sampling, vocab));
-  if (most_tokens_ < parts_.context_length && request.prompt.size() >= static_cast<size_t>(most_tokens_)) {
-    return Fail(ErrorCode::kResource,
-                "the prompt has {} tokens and the KV memory of {} MiB holds {}: shorten the prompt or give more memory",
-                request.prompt.size(), parts_.pool->max_bytes() >> 20, most_tokens_);
+  if (const Status valid = ValidateSampling(request.params.sampling, vocab); !valid) {
+    return refuse(Refusal::kInvalid, valid.error().message);
   }
-  FATHOM_CHECK_OK(CheckPrompt(request.prompt, vocab, parts_.context_length));
+  if (most_tokens_ < parts_.context_length && request.prompt.size() >= static_cast<size_t>(most_tokens_)) {
+    return refuse(Refusal::kTooLong, fmt::format("the prompt has {} tokens and the KV memory of {} MiB holds {}: shorten the "
+                                                 "prompt or give more memory",
+                                                 request.prompt.size(), parts_.pool->max_bytes() >> 20, most_tokens_));
+  }
+  if (const Status valid = CheckPrompt(request.prompt, vocab, parts_.context_length); !valid) {
+    return refuse(valid.error().code == ErrorCode::kResource ? Refusal::kTooLong : Refusal::kInvalid,
+                  valid.error().message);
+  }
   if (request.logprobs < -1 || request.logprobs > kMostLogprobs) {
-    return Fail(ErrorCode::kInvalidArgument, "logprobs is {}, it must lie in [0, {}], or be -1 for none",
-                request.logprobs, kMostLogprobs);
+    return refuse(Refusal::kInvalid, fmt::format("logprobs is {}, it must lie in [0, {}], or be -1 for none",
+                                                 request.logprobs, kMostLogprobs));
   }
   if (request.priority < -kMostPriority || request.priority > kMostPriority) {
-    return Fail(ErrorCode::kInvalidArgument, "priority is {}, it must lie in [{}, {}]", request.priority,
-                -kMostPriority, kMostPriority);
+    return refuse(Refusal::kInvalid, fmt::format("priority is {}, it must lie in [{}, {}]", request.priority,
+                                                 -kMostPriority, kMostPriority));
   }
   if (request.max_thinking_tokens < -1) {
-    return Fail(ErrorCode::kInvalidArgument, "max_thinking_tokens is {}", request.max_thinking_tokens);
+    return refuse(Refusal::kInvalid, fmt::format("max_thinking_tokens is {}", request.max_thinking_tokens));
   }
-  if (!callbacks.on_done) return Fail(ErrorCode::kInvalidArgument, "on_done is empty");
+  if (!callbacks.on_done) return refuse(Refusal::kInvalid, "on_done is empty");
+  return {};
+}
+
+std::expected<RequestId, SubmitError> ServiceImpl::Submit(ServiceRequest request, ServiceCallbacks callbacks) {
+  FATHOM_CHECK_OK(CheckRequest(request, callbacks));
   auto sequence = std::make_unique<Sequence>(std::move(request), std::move(callbacks), *parts_.pool, parts_.tokenizer,
                                              most_tokens_);
   RequestId id = 0;
   {
     std::lock_guard lock(mutex_);
-    if (draining_) return Fail(ErrorCode::kCancelled, "the service is shutting down");
+    if (draining_) return std::unexpected(SubmitError{Refusal::kDraining, "the service is shutting down"});
     // Those that will find a place in the batch at once do not count as queued.
     if (waiting_ >= options_.max_queue + std::max(0, options_.max_sequences - (alive_ - waiting_))) {
-      return Fail(ErrorCode::kResource, "{} requests are waiting already: try again later", waiting_);
+      return std::unexpected(
+          SubmitError{Refusal::kQueueFull, fmt::format("{} requests are waiting already: try again later", waiting_)});
     }
     id = sequence->id = next_id_++;
     ++alive_;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <expected>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -71,7 +72,7 @@ struct ServiceCallbacks {
 
 struct ServiceOptions {
   int32_t max_sequences = 32;    // in the batch at once, [1, 1024]
-  int32_t max_queue = 256;       // waiting ones beyond which Submit refuses with kResource
+  int32_t max_queue = 256;       // waiting ones beyond which Submit refuses
   int32_t step_tokens = 512;     // rows of a step, [16, 65536]; smaller: smoother streams, slower prompts
   CacheOptions cache;
   // Makes the cache instead of KvCache::Create: tests, other managers.
@@ -89,6 +90,18 @@ struct ServiceStats {
 
 using RequestId = uint64_t;
 
+/// Why Submit takes no request.
+enum class Refusal : uint8_t {
+  kInvalid,    // a field is wrong
+  kTooLong,    // the prompt will never fit: into the context, or into the memory for keys and values
+  kQueueFull,  // so many wait already; passes
+  kDraining,   // the service is shutting down
+};
+struct SubmitError {
+  Refusal why = Refusal::kInvalid;
+  std::string message;
+};
+
 class Service {
  public:
   /// The engine outlives the service and is used by nobody else meanwhile. Errors: options out of range, a cache folder
@@ -97,9 +110,8 @@ class Service {
   /// Cancels what runs, parks sequences in the cache and flushes it.
   virtual ~Service() = default;
 
-  /// Checks the request and queues it. Errors (at once, on_done is then not called): kInvalidArgument, kResource (the
-  /// prompt is too long, the queue is full), kCancelled (draining).
-  virtual Result<RequestId> Submit(ServiceRequest request, ServiceCallbacks callbacks) = 0;
+  /// Checks the request and queues it. An error comes at once; on_done is then not called.
+  virtual std::expected<RequestId, SubmitError> Submit(ServiceRequest request, ServiceCallbacks callbacks) = 0;
   /// The request ends with kCancelled as its finish reason within one step; unknown ids are ignored.
   virtual void Cancel(RequestId id) = 0;
   /// No more requests; waits until all are done or `seconds` have passed, cancels the rest, and flushes the cache.

@@ -27,8 +27,12 @@ void ServiceImpl::KeepRows(Sequence& sequence, bool tail) {
   const int64_t held = sequence.kv.length();
   const int64_t rows = tail ? held : held / kBlock * kBlock;
   if (!Caches(sequence) || rows <= sequence.kept_tokens) return;
+  // Not beyond rows that were cut and computed again. At an end everything is walked once: what the device had no room for
+  // when it was computed is offered again.
+  KeepCursor& cursor = sequence.keep_cursor;
+  if (tail || cursor.blocks * kBlock > sequence.kept_tokens) cursor = {};
   parts_.cache->Keep(sequence.request.tenant, std::span(sequence.tokens).first(static_cast<size_t>(rows)),
-                     sequence.kv.blocks().first(static_cast<size_t>((rows + kBlock - 1) / kBlock)), tail);
+                     sequence.kv.blocks().first(static_cast<size_t>((rows + kBlock - 1) / kBlock)), tail, &cursor);
   sequence.kept_tokens = rows;
 }
 

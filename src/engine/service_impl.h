@@ -57,7 +57,7 @@ class ServiceImpl final : public Service {
   ServiceImpl(Parts parts, const ServiceOptions& options);
   ~ServiceImpl() override;
 
-  Result<RequestId> Submit(ServiceRequest request, ServiceCallbacks callbacks) override;
+  std::expected<RequestId, SubmitError> Submit(ServiceRequest request, ServiceCallbacks callbacks) override;
   void Cancel(RequestId id) override;
   void Drain(double seconds) override;
   ServiceStats stats() const override;
@@ -78,6 +78,7 @@ class ServiceImpl final : public Service {
   void Admit();
   void Step();
   void Pause();
+  std::expected<void, SubmitError> CheckRequest(const ServiceRequest& request, const ServiceCallbacks& callbacks) const;
   Sequence* Find(RequestId id);
   void Publish();
   void Finish(Sequence& sequence, Result<ServiceResult> result);  // destroys it
@@ -177,6 +178,7 @@ struct ServiceImpl::Sequence {
   bool running = false;
   bool prefetched = false;
   int64_t kept_tokens = 0;       // of the rows, known to the cache
+  KeepCursor keep_cursor;
   uint64_t last_step = 0;
 
   std::shared_ptr<KvLogits> logits;  // after `tokens`, still arriving

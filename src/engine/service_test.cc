@@ -274,11 +274,12 @@ TEST_F(ServiceTest, RequestsThatCannotBeAnsweredAreRefused) {
   const auto refused = [&](ServiceRequest request) {
     auto id = service_->Submit(std::move(request), {.on_done = [](Result<ServiceResult>) { ADD_FAILURE(); }});
     EXPECT_FALSE(id);
-    return id ? Error{} : id.error();
+    return id ? SubmitError{} : id.error();
   };
-  EXPECT_EQ(refused(Ask({}, 1)).code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(refused(Ask(Ids(300, 1), 1)).code, ErrorCode::kResource);
+  EXPECT_EQ(refused(Ask({}, 1)).why, Refusal::kInvalid);
+  EXPECT_EQ(refused(Ask(Ids(300, 1), 1)).why, Refusal::kTooLong);
   EXPECT_THAT(refused(Ask({1 << 30}, 1)).message, HasSubstr("1073741824"));
+  EXPECT_EQ(refused(Ask({1 << 30}, 1)).why, Refusal::kInvalid);
   auto request = Ask(Ids(5, 1), 1);
   request.logprobs = 21;
   EXPECT_THAT(refused(request).message, HasSubstr("logprobs"));
@@ -293,7 +294,9 @@ TEST_F(ServiceTest, RequestsThatCannotBeAnsweredAreRefused) {
 
   std::vector<std::unique_ptr<Watched>> watched;
   for (int i = 0; i < 3; ++i) watched.push_back(Submit(Ask(Ids(200, i), 90)));
-  EXPECT_THAT(refused(Ask(Ids(5, 1), 1)).message, HasSubstr("waiting"));
+  const SubmitError full = refused(Ask(Ids(5, 1), 1));
+  EXPECT_EQ(full.why, Refusal::kQueueFull);
+  EXPECT_THAT(full.message, HasSubstr("waiting"));
   for (auto& w : watched) EXPECT_TRUE(w->Wait());
 }
 
@@ -334,7 +337,7 @@ TEST_F(ServiceTest, DrainingFinishesOrCancelsAndRefuses) {
   EXPECT_EQ(quick->Wait()->generation.finish_reason, FinishReason::kLength);
   auto refused = service_->Submit(Ask(Ids(20, 1), 5), quick->Callbacks());
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, ErrorCode::kCancelled);
+  EXPECT_EQ(refused.error().why, Refusal::kDraining);
   EXPECT_GE(cache_->flushes, 1);
 
   Start({.max_sequences = 1});
@@ -556,7 +559,7 @@ TEST_F(ServiceTest, MemoryForExactlyOneIsEnough) {
     EXPECT_EQ(result->generation.tokens, expected);
     auto refused = service_->Submit(Ask(Ids(128, 1), 5), {.on_done = [](auto) {}});
     ASSERT_FALSE(refused);
-    EXPECT_EQ(refused.error().code, ErrorCode::kResource);
+    EXPECT_EQ(refused.error().why, Refusal::kTooLong);
     EXPECT_THAT(refused.error().message, HasSubstr("KV memory"));
   }
 }

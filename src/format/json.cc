@@ -6,9 +6,7 @@
 #include "format/printable.h"
 
 namespace fathom {
-namespace {
 
-// Depth of brackets outside strings. The parser itself does not recurse, but what walks its result may.
 int JsonDepth(std::string_view text) {
   int depth = 0, deepest = 0;
   bool in_string = false;
@@ -27,8 +25,6 @@ int JsonDepth(std::string_view text) {
   }
   return deepest;
 }
-
-}  // namespace
 
 Result<nlohmann::json> ParseJsonObject(std::string_view text, int max_depth) {
   if (JsonDepth(text) > max_depth) return Fail(ErrorCode::kCorrupt, "JSON nested more than {} deep", max_depth);

@@ -12,6 +12,8 @@
 
 namespace fathom {
 
+/// How deep arrays and objects are nested (brackets outside strings), without recursion: to be asked before what recurses.
+int JsonDepth(std::string_view text);
 /// The text as JSON, which must be an object; kCorrupt when it is not, or is nested deeper than max_depth.
 Result<nlohmann::json> ParseJsonObject(std::string_view text, int max_depth = 64);
 

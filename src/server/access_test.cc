@@ -32,6 +32,8 @@ TEST(ApiKeys, FreshOnesAreFoundAndOnlyThey) {
   for (std::string wrong : {std::string(), fresh->key + "x", fresh->key.substr(1), std::string("alice")}) {
     EXPECT_EQ(keys->Find(wrong), nullptr);
   }
+  EXPECT_TRUE(keys->HasTenant("team-a"));
+  EXPECT_FALSE(keys->HasTenant("alice"));
 }
 
 TEST(ApiKeys, BadLinesAreNamed) {
@@ -104,6 +106,17 @@ TEST(TenantGate, ConcurrencyAndRate) {
   EXPECT_EQ(limited.error().retry_after_seconds, 30);
   EXPECT_FALSE(gate.Enter("a", now + std::chrono::seconds(29)).has_value());
   EXPECT_TRUE(gate.Enter("a", now + std::chrono::seconds(31)).has_value());
+}
+
+TEST(TenantGate, ANamedTenantHasItsOwnLimits) {
+  TenantGate gate({.requests_per_minute = 1, .concurrent = 0}, {{"large", {.requests_per_minute = 0, .concurrent = 2}}});
+  const auto now = TenantGate::Clock::now();
+  EXPECT_TRUE(gate.Enter("small", now).has_value());
+  EXPECT_EQ(gate.Enter("small", now).error().code, "rate_limit_exceeded");
+  const auto first = gate.Enter("large", now), second = gate.Enter("large", now), third = gate.Enter("large", now);
+  EXPECT_TRUE(first.has_value() && second.has_value());
+  ASSERT_FALSE(third.has_value());
+  EXPECT_EQ(third.error().code, "concurrency_limit_exceeded");
 }
 
 TEST(TenantGate, APlaceMayOutliveTheGate) {

@@ -28,11 +28,14 @@ ApiError FromServiceError(const Error& error) {
   return {500, error.message, "", "internal_error"};
 }
 
-ApiError FromSubmitError(const Error& error) {
-  if (error.code != ErrorCode::kResource) return FromServiceError(error);
-  // One code for two things: a prompt that can never fit is the client's, a full queue passes.
-  if (error.message.starts_with("the prompt")) return {400, error.message, "messages", "context_length_exceeded"};
-  return {429, error.message, "", "queue_full", 1};
+ApiError FromSubmitError(const SubmitError& error, std::string_view prompt_field) {
+  switch (error.why) {
+    case Refusal::kTooLong: return {400, error.message, std::string(prompt_field), "context_length_exceeded"};
+    case Refusal::kQueueFull: return {429, error.message, "", "queue_full", 1};
+    case Refusal::kDraining: return FromServiceError({ErrorCode::kCancelled, error.message});
+    case Refusal::kInvalid: break;
+  }
+  return FromServiceError({ErrorCode::kInvalidArgument, error.message});
 }
 
 std::string ErrorType(Dialect dialect, int status) {

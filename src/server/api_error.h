@@ -7,8 +7,10 @@
 #include <expected>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
+#include "engine/service.h"
 
 namespace fathom {
 
@@ -33,8 +35,9 @@ std::unexpected<ApiError> ApiFail(int status, std::string message, std::string c
 
 /// What the service or the cache says, as HTTP has it.
 ApiError FromServiceError(const Error& error);
-/// What Submit() refuses: a prompt that can never fit 400, a full queue 429, draining 503.
-ApiError FromSubmitError(const Error& error);
+/// What Submit() refuses: a prompt that can never fit 400 (prompt_field: where the request has it), a full queue 429,
+/// draining 503.
+ApiError FromSubmitError(const SubmitError& error, std::string_view prompt_field);
 
 /// "invalid_request_error", "rate_limit_error", … for a status.
 std::string ErrorType(Dialect dialect, int status);

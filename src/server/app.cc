@@ -50,7 +50,7 @@ Dialect DialectOf(std::string_view path) {
 }  // namespace
 
 App::App(Service& service, AppOptions options, ServerMetrics& metrics)
-    : service_(service), options_(std::move(options)), metrics_(metrics), gate_(options_.quota),
+    : service_(service), options_(std::move(options)), metrics_(metrics), gate_(options_.quota, options_.tenant_quotas),
       started_(std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
                    .count()) {}
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,7 +27,8 @@ struct AppOptions {
   std::string model_name = "fathom";  // as /v1/models and answers have it
   ApiKeys keys;                       // empty: everybody may ask
   OriginRules origins;
-  TenantQuota quota;
+  TenantQuota quota;                  // of each tenant
+  std::map<std::string, TenantQuota> tenant_quotas;  // of those that have one of their own
   Prices prices;
   int max_json_depth = 64;
 };
@@ -39,6 +41,7 @@ struct GenerationOrder {
   Dialect dialect = Dialect::kOpenAi;
   std::string id;
   bool stream = false;
+  std::string prompt_field = "messages";  // where the request has its prompt, for errors
   std::shared_ptr<void> place;           // in the tenant's limits
 };
 

@@ -15,13 +15,6 @@ namespace {
 
 constexpr size_t kMaxNameLength = 64;
 
-bool GoodName(std::string_view name) {
-  return !name.empty() && name.size() <= kMaxNameLength && std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == '-';
-  });
-}
-
 std::array<unsigned char, 32> Hash(std::string_view text) {
   std::array<unsigned char, 32> hash;
   SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), hash.data());
@@ -42,6 +35,13 @@ bool FromHex(std::string_view text, std::array<unsigned char, 32>& out) {
 }
 
 }  // namespace
+
+bool GoodTenantName(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxNameLength && std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+  });
+}
 
 Result<ApiKeys> ApiKeys::Load(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -68,7 +68,7 @@ Result<ApiKeys> ApiKeys::Parse(std::string_view text, const std::string& where) 
       key.caller.admin = true;
       parts.pop_back();
     }
-    if (parts.size() < 2 || parts.size() > 3 || !GoodName(parts[0]) || (parts.size() == 3 && !GoodName(parts[2])) ||
+    if (parts.size() < 2 || parts.size() > 3 || !GoodTenantName(parts[0]) || (parts.size() == 3 && !GoodTenantName(parts[2])) ||
         !FromHex(parts[1], key.hash)) {
       return Fail(ErrorCode::kInvalidArgument,
                   "{}: line {} is not 'NAME SHA256 [TENANT] [admin]'\n'fathom serve --new-api-key NAME' prints such a "
@@ -85,6 +85,10 @@ Result<ApiKeys> ApiKeys::Parse(std::string_view text, const std::string& where) 
   return keys;
 }
 
+bool ApiKeys::HasTenant(std::string_view tenant) const {
+  return std::ranges::any_of(keys_, [&](const Key& key) { return key.caller.tenant == tenant; });
+}
+
 const Caller* ApiKeys::Find(std::string_view key) const {
   const auto hash = Hash(key);
   const Caller* found = nullptr;
@@ -96,7 +100,7 @@ const Caller* ApiKeys::Find(std::string_view key) const {
 }
 
 Result<FreshKey> MakeApiKey(const std::string& name, const std::string& tenant) {
-  if (!GoodName(name) || (!tenant.empty() && !GoodName(tenant))) {
+  if (!GoodTenantName(name) || (!tenant.empty() && !GoodTenantName(tenant))) {
     return Fail(ErrorCode::kInvalidArgument, "a key's name has 1 to {} letters, digits, '.', '_' or '-'", kMaxNameLength);
   }
   unsigned char bytes[32];

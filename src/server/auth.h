@@ -29,6 +29,7 @@ class ApiKeys {
 
   bool empty() const { return keys_.empty(); }
   size_t size() const { return keys_.size(); }
+  bool HasTenant(std::string_view tenant) const;
   /// nullptr: unknown.
   const Caller* Find(std::string_view key) const;
 
@@ -39,6 +40,9 @@ class ApiKeys {
   };
   std::vector<Key> keys_;
 };
+
+/// Names of keys and tenants: 1 to 64 letters, digits, '.', '_' or '-'.
+bool GoodTenantName(std::string_view name);
 
 struct FreshKey {
   std::string key;   // "fsk-…", shown once

@@ -102,7 +102,7 @@ struct ServiceScript {
   int progress_reports = 0;   // spread over the prefill
   int64_t cached_tokens = 0;
   bool hang = false;          // nothing comes until it is cancelled
-  std::optional<Error> refuse;  // by Submit
+  std::optional<SubmitError> refuse;  // by Submit
   std::optional<Error> fail;    // after the content
 };
 
@@ -118,9 +118,9 @@ class FakeService : public Service {
     thread_.join();
   }
 
-  Result<RequestId> Submit(ServiceRequest request, ServiceCallbacks callbacks) override {
+  std::expected<RequestId, SubmitError> Submit(ServiceRequest request, ServiceCallbacks callbacks) override {
     const std::lock_guard lock(mutex_);
-    if (draining_) return Fail(ErrorCode::kCancelled, "draining");
+    if (draining_) return std::unexpected(SubmitError{Refusal::kDraining, "draining"});
     ServiceScript script = default_script;
     if (!scripts.empty()) {
       script = scripts.front();

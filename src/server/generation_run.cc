@@ -28,7 +28,7 @@ void GenerationRun::CancelAll() {
   }
 }
 
-Result<void> GenerationRun::Submit(int32_t index) {
+std::expected<void, SubmitError> GenerationRun::Submit(int32_t index) {
   Choice& choice = choices_[static_cast<size_t>(index)];
   choice.submitted = true;
   ServiceCallbacks callbacks;
@@ -49,7 +49,7 @@ std::optional<ApiError> GenerationRun::Start() {
   for (size_t i = 0; i < choices_.size(); i += static_cast<size_t>(generation_->n)) {
     if (const auto submitted = Submit(static_cast<int32_t>(i)); !submitted) {
       CancelAll();
-      return FromSubmitError(submitted.error());
+      return FromSubmitError(submitted.error(), generation_->prompt_field);
     }
   }
   return std::nullopt;
@@ -66,7 +66,7 @@ void GenerationRun::SubmitSiblings(int32_t choice, std::string& out) {
   const int32_t first = choice / generation_->n * generation_->n;
   for (int32_t i = first; i < first + generation_->n && !done_; ++i) {
     if (choices_[static_cast<size_t>(i)].submitted) continue;
-    if (const auto submitted = Submit(i); !submitted) Fail(FromSubmitError(submitted.error()), out);
+    if (const auto submitted = Submit(i); !submitted) Fail(FromSubmitError(submitted.error(), generation_->prompt_field), out);
   }
 }
 

@@ -48,7 +48,7 @@ class GenerationRun {
     Clock::time_point last_token;
   };
 
-  Result<void> Submit(int32_t choice);
+  std::expected<void, SubmitError> Submit(int32_t choice);
   /// The other answers of this choice's prompt.
   void SubmitSiblings(int32_t choice, std::string& out);
   void Fail(ApiError error, std::string& out);

@@ -153,7 +153,12 @@ Answer Pin(App& app, const Call& call, bool pinned) {
     FATHOM_TRY(const auto ids, PromptOf(app, body));
     FATHOM_TRY(const auto said, RequestFields(body).Bool("pinned"));
     const bool wanted = pinned && said.value_or(true);
-    return ordered_json{{"pinned", wanted}, {"blocks", cache->Pin(call.caller.tenant, ids, wanted)}};
+    const auto blocks = cache->Pin(call.caller.tenant, ids, wanted);
+    if (!blocks && blocks.error().code == ErrorCode::kResource) {
+      return ApiFail(403, blocks.error().message, "pin_limit_exceeded");
+    }
+    if (!blocks) return std::unexpected(FromServiceError(blocks.error()));
+    return ordered_json{{"pinned", wanted}, {"blocks", *blocks}};
   }());
 }
 Answer HandlePin(App& app, const Call& call) { return Pin(app, call, true); }

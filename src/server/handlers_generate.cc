@@ -33,6 +33,7 @@ ApiResult<std::unique_ptr<GenerationOrder>> Prepare(App& app, const Call& call, 
   generation->n = request.n;
   generation->dialect = call.route->dialect;
   generation->stream = request.stream;
+  generation->prompt_field = request.messages.empty() ? "prompt" : "messages";
   ReplyContext context;
   context.model = app.options().model_name;
   context.created = std::chrono::duration_cast<std::chrono::seconds>(

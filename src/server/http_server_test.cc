@@ -291,8 +291,12 @@ TEST_F(HttpServerTest, WhatTheDrainCutsIsToldSo) {
 }
 
 TEST_F(HttpServerTest, ErrorsOfTheServiceHaveTheirStatus) {
-  service.scripts = {{.refuse = Error{ErrorCode::kResource, "9 requests are waiting already"}},
-                     {.refuse = Error{ErrorCode::kResource, "the prompt has 9 tokens"}},
+  // Which is which is told by the reason, not by the words.
+  service.scripts = {{.refuse = SubmitError{Refusal::kQueueFull, "the prompt of somebody else"}},
+                     {.refuse = SubmitError{Refusal::kTooLong, "waiting does not help"}},
+                     {.refuse = SubmitError{Refusal::kTooLong, "waiting does not help"}},
+                     {.refuse = SubmitError{Refusal::kInvalid, "priority is 9"}},
+                     {.refuse = SubmitError{Refusal::kDraining, "soon over"}},
                      {.fail = Error{ErrorCode::kInternal, "something broke"}},
                      {.fail = Error{ErrorCode::kInternal, "something broke"}}};
   Start();
@@ -301,7 +305,21 @@ TEST_F(HttpServerTest, ErrorsOfTheServiceHaveTheirStatus) {
   EXPECT_EQ(full.status, 429);
   EXPECT_EQ(full.Header("retry-after"), "1");
   EXPECT_EQ(full.Json()["error"]["type"], "rate_limit_error");
-  EXPECT_EQ(client.Post("/v1/chat/completions", kHello).Json()["error"]["code"], "context_length_exceeded");
+  EXPECT_EQ(full.Json()["error"]["code"], "queue_full");
+  const HttpReply too_long = client.Post("/v1/chat/completions", kHello);
+  EXPECT_EQ(too_long.status, 400);
+  EXPECT_EQ(too_long.Header("retry-after"), "");
+  EXPECT_EQ(too_long.Json()["error"]["code"], "context_length_exceeded");
+  EXPECT_EQ(too_long.Json()["error"]["param"], "messages");
+  const HttpReply text = client.Post("/v1/completions", R"({"prompt": [1, 2]})");
+  EXPECT_EQ(text.status, 400);
+  EXPECT_EQ(text.Json()["error"]["param"], "prompt");
+  const HttpReply invalid = client.Post("/v1/chat/completions", kHello);
+  EXPECT_EQ(invalid.status, 400);
+  EXPECT_EQ(invalid.Json()["error"]["code"], "invalid_value");
+  const HttpReply late = client.Post("/v1/chat/completions", kHello);
+  EXPECT_EQ(late.status, 503);
+  EXPECT_EQ(late.Json()["error"]["code"], "shutting_down");
   EXPECT_EQ(client.Post("/v1/chat/completions", kHello).status, 500);
   const HttpReply broken = client.Post("/v1/chat/completions", kStream);
   EXPECT_EQ(broken.status, 200);  // the stream had begun

@@ -2,39 +2,17 @@
 
 #include <cmath>
 
+#include "format/json.h"
+
 namespace fathom {
 
 using nlohmann::json;
-
-namespace {
-
-// How deep arrays and objects are nested, without recursion and before the parser, which recurses when it frees.
-int NestingDepth(std::string_view text) {
-  int depth = 0, deepest = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      else if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      deepest = std::max(deepest, ++depth);
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return deepest;
-}
-
-}  // namespace
 
 ApiResult<json> ParseBody(std::string_view text, int max_depth) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) {
     return ApiFail(400, "the request has no body; a JSON object is expected", "invalid_json");
   }
-  if (NestingDepth(text) > max_depth) {
+  if (JsonDepth(text) > max_depth) {
     return ApiFail(400, fmt::format("the request's JSON is nested deeper than {}", max_depth), "invalid_json");
   }
   json body = json::parse(text, nullptr, false);

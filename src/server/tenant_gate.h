@@ -19,7 +19,9 @@ struct TenantQuota {
 class TenantGate {
  public:
   using Clock = std::chrono::steady_clock;
-  explicit TenantGate(const TenantQuota& quota) : quota_(quota) {}
+  /// named: of tenants that have one of their own.
+  explicit TenantGate(const TenantQuota& quota, std::map<std::string, TenantQuota> named = {})
+      : quota_(quota), named_(std::move(named)) {}
 
   /// A place that is given back when the last reference goes. Errors: 429 with Retry-After. Tenants come from keys, so
   /// that they are few. `now` is for tests.
@@ -37,6 +39,7 @@ class TenantGate {
     std::map<std::string, State> tenants;
   };
   const TenantQuota quota_;
+  const std::map<std::string, TenantQuota> named_;
   const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 };
 

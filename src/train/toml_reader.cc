@@ -52,7 +52,7 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 /// The text as toml++ 3.3 can bear it. Dotted keys nested without limit would end its stack, and beyond ASCII its test
 /// for white space runs into code that it calls unreachable, so letters of other scripts are for lines of comment (where
 /// '?' takes their place) and for escapes in strings.
-Result<std::string> ForParser(std::string_view text, const std::string& source) {
+Result<std::string> ForParser(std::string_view text, const std::string& source, std::string_view document) {
   constexpr size_t kMaxDotsInLine = 256;
   std::string out(text);
   int64_t line = 1;
@@ -62,17 +62,17 @@ Result<std::string> ForParser(std::string_view text, const std::string& source) 
     const auto byte = static_cast<unsigned char>(c);
     if (blank && c != ' ' && c != '\t') blank = false, comment = c == '#';
     if (c == '.' && ++dots > kMaxDotsInLine) {
-      return Fail(ErrorCode::kInvalidArgument, "{}: line {}: too many dots for a recipe", source, line);
+      return Fail(ErrorCode::kInvalidArgument, "{}: line {}: too many dots for {}", source, line, document);
     }
     if ((byte < 0x20 && c != '\t' && c != '\n' && c != '\r') || byte == 0x7F) {
-      return Fail(ErrorCode::kInvalidArgument, "{}: line {}: a control character (0x{:02x}) cannot stand in a recipe",
-                  source, line, byte);
+      return Fail(ErrorCode::kInvalidArgument, "{}: line {}: a control character (0x{:02x}) cannot stand in {}",
+                  source, line, byte, document);
     }
     if (byte >= 0x80) {
       if (!comment) {
         return Fail(ErrorCode::kInvalidArgument,
-                    "{}: line {}: recipes are ASCII, but for lines of comment\nIn a string write \"\\u00e9\" for é.",
-                    source, line);
+                    "{}: line {}: {} is ASCII, but for lines of comment\nIn a string write \"\\u00e9\" for é.",
+                    source, line, document);
       }
       c = '?';
     }
@@ -83,8 +83,8 @@ Result<std::string> ForParser(std::string_view text, const std::string& source) 
 
 }  // namespace
 
-Result<toml::table> ParseToml(std::string_view text, const std::string& source) {
-  FATHOM_TRY(const std::string clean, ForParser(text, source));
+Result<toml::table> ParseToml(std::string_view text, const std::string& source, std::string_view document) {
+  FATHOM_TRY(const std::string clean, ForParser(text, source, document));
   toml::parse_result parsed = toml::parse(clean, source);
   if (!parsed) {
     return Fail(ErrorCode::kInvalidArgument, "{}: line {}, column {}: {}", source, parsed.error().source().begin.line,
@@ -310,7 +310,7 @@ void TomlSection::RefuseUnknown() {
     }
   }
   if (unknown == nullptr) return;
-  std::string message = fmt::format("{} is not a key of a recipe", Name(Shown(name)));
+  std::string message = fmt::format("{} is not a key of {}", Name(Shown(name)), errors_.document);
   if (const std::string_view near = NearestName(name, known_); !near.empty()) {
     message += fmt::format("; did you mean {}?", near);
   } else {

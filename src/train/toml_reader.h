@@ -1,7 +1,7 @@
 // Reading a TOML document field by field: types and ranges checked, unknown keys refused, every message with the line.
 //
 // The first error sticks; later reads do nothing, so that a whole document is read in one go and asked at the end.
-// For recipe.cc; not thread-safe. toml++ is used header-only and without exceptions (Debian's shared library is
+// For recipes and other files of options; not thread-safe. toml++ is used header-only and without exceptions (Debian's shared library is
 // built with them).
 #pragma once
 
@@ -25,8 +25,10 @@
 
 namespace fathom {
 
-/// The text as a TOML table; source: how messages call it. Errors: kInvalidArgument with line and reason.
-Result<toml::table> ParseToml(std::string_view text, const std::string& source);
+/// The text as a TOML table; source: how messages call it; document: what it is. Errors: kInvalidArgument with line and
+/// reason.
+Result<toml::table> ParseToml(std::string_view text, const std::string& source,
+                              std::string_view document = "a recipe");
 
 /// Puts "key.sub=value" (value: TOML; what is no TOML value counts as a string) into the document. A part of the key
 /// may be the index of an element of an array, from 0.
@@ -41,7 +43,8 @@ std::string_view NearestName(std::string_view name, const std::vector<std::strin
 /// What the sections of one document share.
 struct TomlErrors {
   std::string source;
-  std::optional<Error> first;
+  std::string document = "a recipe";
+  std::optional<Error> first = std::nullopt;
   void Set(const toml::node* node, std::string message);
 };
 
