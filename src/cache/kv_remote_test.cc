@@ -86,8 +86,9 @@ TEST_F(KvCacheOverRemote, WhatDoesNotComeIsComputed) {
   Open(Remote());
   store_->corrupt = 1000;
   EXPECT_EQ(Request(a), 0);
-  store_->corrupt = 0;
+  // The request waits for the first that is bad only; the others are still on their way.
   ASSERT_TRUE(Eventually([&] { return cache_->stats().corrupt == 10; }));
+  store_->corrupt = 0;
   ASSERT_TRUE(cache_->Flush());  // written anew
   Open(Remote());
   EXPECT_EQ(Request(a), 639);
