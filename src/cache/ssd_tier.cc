@@ -338,12 +338,11 @@ void SsdTierImpl::Get(std::vector<TierRead> reads, IoPriority priority) {
             {ref->segment->file.get(), false, prototype_.layer_offset(ref->slot_index, layer),
              op->read.into->layer(layer), bytes, static_cast<uint8_t>(priority),
              [this, op, layer, layers](Status status) {
-               {
-                 const Lock lock(mutex_);
-                 checks_.push_back([this, op, layer, layers, status = std::move(status)]() mutable {
-                   ChunkRead(op, layer, layers, std::move(status));
-                 });
-               }
+               // Notified with the mutex held: as soon as this check has been taken the tier may be at its end.
+               const Lock lock(mutex_);
+               checks_.push_back([this, op, layer, layers, status = std::move(status)]() mutable {
+                 ChunkRead(op, layer, layers, std::move(status));
+               });
                checks_wake_.notify_one();
              }});
       }
