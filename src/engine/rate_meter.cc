@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 
+#include "engine/scheduler.h"
+
 namespace fathom {
 namespace {
 
@@ -62,7 +64,8 @@ void RateMeter::Add(const StepSample& sample) {
       const double added = (sample.seconds - alone) / static_cast<double>(sample.prefill_rows);
       // Noise may make this negative; a twentieth of an answer's row is less than it ever is.
       const double least = alone / static_cast<double>(sample.decode_rows) / 20;
-      added_row_ = Blend(added_row_, std::max(added, least));
+      double& mean = sample.prefill_rows >= Scheduler::kManyRows ? added_of_many_ : added_row_;
+      mean = Blend(mean, std::max(added, least));
     }
   }
   if (sample.prefill_rows > 0) {
@@ -78,6 +81,14 @@ void RateMeter::Add(const StepSample& sample) {
 bool RateMeter::WantsDecodeStep(int64_t rows) const {
   const size_t bucket = Bucket(rows);
   return rows > 0 && mixed_since_[bucket] >= std::min(kSeldom, 8 * decode_samples_[bucket]);
+}
+
+ComputeRates RateMeter::prefill_beside(int64_t answers) const {
+  ComputeRates rates = prefill();
+  // Steps of answers last (1 + share) of their time, and share of it is the prompt's.
+  constexpr double kSlower = (1 + Scheduler::kExtraShare) / Scheduler::kExtraShare;
+  if (answers > 0) rates.seconds_per_token = std::max(rates.seconds_per_token, kSlower * prefill_row_seconds());
+  return rates;
 }
 
 double RateMeter::decode_seconds(int64_t rows) const {

@@ -23,7 +23,9 @@ class RateMeter {
 
   /// Least squares of seconds = a rows + b positions over recent steps of prompts alone, a and b not negative; where there
   /// were none yet, what a row added to steps of answers. All zero until something was measured.
-  ComputeRates prefill() const { return xx_ > 0 ? prefill_ : ComputeRates{added_row_, 0}; }
+  ComputeRates prefill() const { return xx_ > 0 ? prefill_ : ComputeRates{added(), 0}; }
+  /// The same for a prompt that comes beside so many answers: their steps have only a share for it.
+  ComputeRates prefill_beside(int64_t answers) const;
   /// Of a step with so many answers and nothing else; 0: not known.
   double decode_seconds(int64_t rows) const;
   /// Whether a step of so many answers and nothing else should be had: none was measured yet, or not for long. Often at
@@ -31,13 +33,16 @@ class RateMeter {
   bool WantsDecodeStep(int64_t rows) const;
   /// That one row of a prompt adds to a step of answers; before that was seen, a guess from steps of prompts: a few rows
   /// share their weights with fewer others. 0: not known.
-  double prefill_row_seconds() const { return added_row_ > 0 ? added_row_ : 3 * prefill_.seconds_per_token; }
+  double prefill_row_seconds() const { return added() > 0 ? added() : 3 * prefill_.seconds_per_token; }
+  /// The same of each of at least Scheduler::kManyRows rows of prompts. 0: not known.
+  double many_rows_seconds() const { return added_of_many_ > 0 ? added_of_many_ : 2 * prefill_.seconds_per_token; }
   /// Tokens a second of late: of steps that had rows of prompts, of steps that had answers.
   double prefill_rate() const { return prefill_seconds_ > 0 ? prefill_rows_ / prefill_seconds_ : 0; }
   double decode_rate() const { return decode_seconds_ > 0 ? decode_rows_ / decode_seconds_ : 0; }
 
  private:
   void Fit(const StepSample& sample);
+  double added() const { return added_row_ > 0 ? added_row_ : added_of_many_; }
 
   ComputeRates prefill_;
   // Decaying sums of the normal equations; x = rows, z = positions, y = seconds.
@@ -45,7 +50,7 @@ class RateMeter {
   static constexpr int32_t kSeldom = 256;
   std::array<double, 16> decode_{};  // seconds, by the number of bits of the row count
   std::array<int32_t, 16> decode_samples_{}, mixed_since_{};
-  double added_row_ = 0;
+  double added_row_ = 0, added_of_many_ = 0;
   double prefill_rows_ = 0, prefill_seconds_ = 0, decode_rows_ = 0, decode_seconds_ = 0;
 };
 

@@ -101,5 +101,25 @@ TEST(RateMeter, WhatAPromptAddsToAStepOfAnswers) {
   EXPECT_GT(meter.prefill_row_seconds(), 0);
 }
 
+TEST(RateMeter, ManyRowsCostLessEachThanFew) {
+  RateMeter meter;
+  for (int i = 0; i < 30; ++i) meter.Add({8, 0, 0, 0.2});
+  for (int i = 0; i < 30; ++i) meter.Add({8, 4, 800, 0.2 + 4 * 0.030});
+  EXPECT_NEAR(meter.prefill_row_seconds(), 0.030, 1e-4);
+  EXPECT_EQ(meter.many_rows_seconds(), 0);
+  for (int i = 0; i < 30; ++i) meter.Add({8, 32, 800, 0.2 + 32 * 0.015});
+  EXPECT_NEAR(meter.prefill_row_seconds(), 0.030, 1e-4);
+  EXPECT_NEAR(meter.many_rows_seconds(), 0.015, 1e-4);
+}
+
+TEST(RateMeter, APromptBesideAnswersTakesLonger) {
+  RateMeter meter;
+  for (int i = 0; i < 30; ++i) meter.Add(PromptStep(512, 0, 512 * 0.008));
+  for (int i = 0; i < 30; ++i) meter.Add({8, 0, 0, 0.2});
+  for (int i = 0; i < 30; ++i) meter.Add({8, 4, 800, 0.2 + 4 * 0.030});  // 0.32 s for 4 rows
+  EXPECT_NEAR(meter.prefill_beside(0).seconds_per_token, 0.008, 1e-4);
+  EXPECT_NEAR(meter.prefill_beside(8).seconds_per_token, 0.32 / 4, 1e-3);
+}
+
 }  // namespace
 }  // namespace fathom

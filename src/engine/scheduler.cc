@@ -113,7 +113,10 @@ int64_t Scheduler::PrefillBudget(const SchedulerState& state, int64_t answers) {
   if (state.decode_seconds <= 0 || state.prefill_row_seconds <= 0) {
     return std::clamp<int64_t>(state.step_tokens / 8, least, room);
   }
-  const double rows = kExtraShare * state.decode_seconds / state.prefill_row_seconds;
+  const double seconds = kExtraShare * state.decode_seconds;
+  double rows = seconds / state.prefill_row_seconds;
+  // What was measured of few rows may be old where steps are of many.
+  if (rows >= kManyRows && state.many_rows_seconds > 0) rows = std::max(kManyRows - 1.0, seconds / state.many_rows_seconds);
   return rows >= static_cast<double>(room) ? room : std::max(least, static_cast<int64_t>(rows));
 }
 
@@ -209,9 +212,27 @@ StepPlan Scheduler::PlanStep(const SchedulerState& state) {
     }
   }
 
-  // Prompts, level by level.
   int64_t budget = PrefillBudget(state, answer_rows);
   std::map<int32_t, double> granted;  // rows of this step, by tenant
+
+  // Prompts of the first level that this step can finish, from what was saved.
+  const bool timed = answer_rows > 0 && state.decode_seconds > 0 && state.prefill_row_seconds > 0;
+  const double row_seconds = state.many_rows_seconds > 0 ? state.many_rows_seconds : state.prefill_row_seconds;
+  if (timed && !state.answers_alone) {
+    auto affordable = static_cast<int64_t>(
+        std::min(saved_ / row_seconds, static_cast<double>(std::max<int64_t>(0, state.step_tokens - answer_rows))));
+    for (const size_t i : prompts) {
+      const SchedulerSequence& sequence = *ranked[i].sequence;
+      if (Level(sequence) != Level(*ranked[prompts.front()].sequence)) break;
+      if (ranked[i].parked || sequence.wanted > affordable) continue;
+      const int64_t rows = memory.Take(i, sequence.wanted);
+      affordable -= rows;
+      budget -= std::min(rows, budget);
+      granted[sequence.tenant] += static_cast<double>(rows);
+    }
+  }
+
+  // The others, level by level.
   for (size_t begin = 0; begin < prompts.size() && budget > 0;) {
     const int64_t level = Level(*ranked[prompts[begin]].sequence);
     size_t end = begin;
@@ -251,6 +272,13 @@ StepPlan Scheduler::PlanStep(const SchedulerState& state) {
       budget -= rows;
       granted[tenant->first] += static_cast<double>(rows);
     }
+  }
+
+  if (timed) {
+    int64_t rows = 0;
+    for (const size_t i : prompts) rows += ranked[i].rows;
+    const double spent = static_cast<double>(rows) * (rows < kManyRows ? state.prefill_row_seconds : row_seconds);
+    saved_ = std::clamp(saved_ + state.decode_seconds - spent, 0.0, kMostSaved * state.decode_seconds);
   }
 
   StepPlan plan;

@@ -12,6 +12,10 @@
 //  - Prompts share what is left. While answers are running that is only so many rows as lengthen their step by less than
 //    kExtraShare of itself (measured seconds come in as numbers), which keeps the gap between two tokens below twice the
 //    idle one; at least kLeastPrefill rows, so that prompts move at all.
+//  - A question that one step can finish is finished in one step: rows beside each other cost less than one after another,
+//    and its asker would wait through dozens of steps. Such a step may be long. So it is paid from what was saved: every
+//    step of answers saves its own time once, up to kMostSaved times, and rows of prompts spend theirs. However many
+//    questions come, answers are slowed to half their speed at most.
 //  - Levels of prompts are served strictly. Within a level tenants share evenly (by rows, remembered for a while), and
 //    within a tenant half goes to the oldest prompt and half to the one with the least left: a short question does not
 //    wait for a book, and the book gets on.
@@ -58,6 +62,7 @@ struct SchedulerState {
   bool answers_alone = false;      // this step is to be one of answers only, if there are any: it will be measured
   double decode_seconds = 0;       // of a step with this many answers and nothing else; 0: not known
   double prefill_row_seconds = 0;  // that a row of a prompt adds to such a step; 0: not known
+  double many_rows_seconds = 0;    // the same of each of at least kManyRows rows; 0: not known
 };
 
 struct Admission {
@@ -81,6 +86,8 @@ class Scheduler {
   static constexpr double kAgingSeconds = 30;
   static constexpr double kExtraShare = 0.6;
   static constexpr int64_t kLeastPrefill = 1;  // deep in a long prompt a few rows take as long as all answers
+  static constexpr int64_t kManyRows = 16;     // so many rows of prompts share weights with each other
+  static constexpr double kMostSaved = 8;
 
   /// shares(waiting, running): the running one is computing rows now that the waiting one will need.
   using SharesFn = std::function<bool(uint64_t waiting, uint64_t running)>;
@@ -99,6 +106,7 @@ class Scheduler {
   double Served(int32_t tenant) const;
 
   std::map<int32_t, double> served_;  // rows of late, by tenant
+  double saved_ = 0;                  // seconds, for prompts that can be finished at once
 };
 
 }  // namespace fathom

@@ -182,6 +182,62 @@ TEST(SchedulerStep, TheSlowestStepStaysBelowTwiceTheIdleOne) {
   }
 }
 
+// Eight answers of 0.2 s a step; rows of prompts cost 30 ms each while they are few and 15 ms where they are many.
+SchedulerState EightAnswers(std::vector<SchedulerSequence>& sequences) {
+  for (uint64_t id = 1; id <= 8; ++id) sequences.push_back(Answer(id, 100));
+  SchedulerState state = State(sequences, {.max_sequences = 64, .step_tokens = 512, .decode_seconds = 0.2,
+                                           .prefill_row_seconds = 0.030});
+  state.many_rows_seconds = 0.015;
+  return state;
+}
+
+TEST(SchedulerStep, AQuestionIsFinishedAtOnceFromWhatWasSaved) {
+  Scheduler scheduler;
+  std::vector<SchedulerSequence> sequences;
+  SchedulerState state = EightAnswers(sequences);
+  for (int i = 0; i < 20; ++i) scheduler.PlanStep(state);
+  sequences.push_back(Prompt(9, 4096, 4000));  // a book: it gets its share, and nothing of the savings
+  sequences.push_back(Prompt(10, 4096, 32));
+  state.sequences = sequences;
+  StepPlan plan = scheduler.PlanStep(state);
+  EXPECT_EQ(RowsOf(plan, 10), 32);
+  EXPECT_EQ(RowsOf(plan, 9), 0);
+  sequences.pop_back();
+  state.sequences = sequences;
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(RowsOf(scheduler.PlanStep(state), 9), 4);
+  sequences.push_back(Prompt(11, 4096, 120));  // more than can ever be saved
+  state.sequences = sequences;
+  plan = scheduler.PlanStep(state);
+  EXPECT_EQ(RowsOf(plan, 9) + RowsOf(plan, 11), 4);
+}
+
+TEST(SchedulerStep, HoweverManyQuestionsComeAnswersKeepHalfTheirSpeed) {
+  Scheduler scheduler;
+  std::vector<SchedulerSequence> sequences;
+  SchedulerState state = EightAnswers(sequences);
+  double seconds = 0;
+  uint64_t next = 9;
+  constexpr int kSteps = 500;
+  for (int step = 0; step < kSteps; ++step) {
+    while (sequences.size() < 40) sequences.push_back(Prompt(next++, 4096, 24));
+    state.sequences = sequences;
+    const StepPlan plan = scheduler.PlanStep(state);
+    int64_t rows = 0;
+    for (const RowGrant& grant : plan.rows) {
+      if (grant.id > 8) rows += grant.rows;
+    }
+    const double step_seconds = 0.2 + static_cast<double>(rows) * (rows >= Scheduler::kManyRows ? 0.015 : 0.030);
+    EXPECT_LE(step_seconds, 0.2 * (1 + Scheduler::kMostSaved) + 0.13);
+    seconds += step_seconds;
+    std::erase_if(sequences, [&](const SchedulerSequence& s) { return RowsOf(plan, s.id) == s.wanted && s.id > 8; });
+    for (SchedulerSequence& s : sequences) {
+      if (s.id > 8) s.wanted -= RowsOf(plan, s.id);
+    }
+  }
+  EXPECT_LT(seconds, 2.2 * 0.2 * kSteps);
+  EXPECT_GT(next, 9 + kSteps / 3);  // and questions were answered
+}
+
 // --- Joining.
 
 struct AdmitCase {

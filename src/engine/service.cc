@@ -231,7 +231,8 @@ SchedulerState ServiceImpl::State(int64_t answers) {
           .free_blocks = FreeBlocks(),
           .answers_alone = rates_.WantsDecodeStep(answers),
           .decode_seconds = rates_.decode_seconds(answers),
-          .prefill_row_seconds = rates_.prefill_row_seconds()};
+          .prefill_row_seconds = rates_.prefill_row_seconds(),
+          .many_rows_seconds = rates_.many_rows_seconds()};
 }
 
 void ServiceImpl::Admit() {

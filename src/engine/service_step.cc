@@ -137,7 +137,7 @@ void ServiceImpl::Measure(double seconds) {
   rates_.Add(sample);
   if (parts_.cache && rates_.prefill().seconds_per_token > 0 && Seconds(Clock::now() - rates_told_) > kTellSeconds) {
     rates_told_ = Clock::now();
-    parts_.cache->SetRates(rates_.prefill());
+    parts_.cache->SetRates(rates_.prefill_beside(sample.decode_rows));
   }
 }
 
