@@ -1,7 +1,10 @@
 #include "cache/kv_store.h"
 
 #include <algorithm>
+#include <cassert>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
 
 namespace fathom {
 namespace {
@@ -9,6 +12,7 @@ namespace {
 // Large enough for huge pages and for few registrations, small enough not to surprise a small model's user.
 constexpr int64_t kSlabBytes = int64_t{32} << 20;
 constexpr size_t kBlockAlignment = 4096;  // O_DIRECT's
+constexpr size_t kPage = 4096;
 
 int64_t BlocksFor(int64_t tokens) { return (tokens + KvLayout::kBlockTokens - 1) / KvLayout::kBlockTokens; }
 
@@ -21,6 +25,10 @@ struct KvPool::State {
   std::vector<AlignedBuffer> slabs;
   std::vector<std::byte*> free;
   int64_t allocated = 0, used = 0;
+  int64_t ready = 0;     // bytes to have beside those in use
+  bool growing = false;  // the pool's thread is fetching a slab; it is in `allocated` already
+  bool ending = false;
+  std::condition_variable changed;
   std::function<bool()> reclaim;
   std::function<void(std::span<std::byte>)> on_slab;
 
@@ -33,19 +41,55 @@ struct KvPool::State {
 
   bool full() const { return max_bytes > 0 && used + layout.block_bytes() > max_bytes; }
 
-  Status Grow() {
-    const int64_t bytes = layout.block_bytes();
-    int64_t count = std::max<int64_t>(1, kSlabBytes / bytes);
-    if (max_bytes > 0) count = std::clamp<int64_t>((max_bytes - allocated) / bytes, 1, count);
-    auto slab = AlignedBuffer::Allocate(static_cast<size_t>(count * bytes) + kBlockAlignment);
-    if (!slab) return Prefix(slab.error(), "KV cache");
-    slabs.push_back(std::move(*slab));
+  int64_t SlabBlocks() const {
+    const int64_t bytes = layout.block_bytes(), count = std::max<int64_t>(1, kSlabBytes / bytes);
+    return max_bytes > 0 ? std::clamp<int64_t>((max_bytes - allocated) / bytes, 1, count) : count;
+  }
+  void Add(AlignedBuffer slab, int64_t count) {
+    slabs.push_back(std::move(slab));
     const auto memory = Aligned(slabs.back());
     // In reverse, so that blocks are handed out from the slab's beginning.
-    for (int64_t i = count - 1; i >= 0; --i) free.push_back(memory.data() + i * bytes);
-    allocated += count * bytes;
+    for (int64_t i = count - 1; i >= 0; --i) free.push_back(memory.data() + i * layout.block_bytes());
     if (on_slab) on_slab(memory);
+  }
+
+  Status Grow() {
+    const int64_t count = SlabBlocks(), bytes = count * layout.block_bytes();
+    auto slab = AlignedBuffer::Allocate(static_cast<size_t>(bytes) + kBlockAlignment);
+    if (!slab) return Prefix(slab.error(), "KV cache");
+    allocated += bytes;
+    Add(std::move(*slab), count);
     return {};
+  }
+
+  bool WantsMore() const {
+    return allocated - used < ready && (max_bytes <= 0 || allocated + layout.block_bytes() <= max_bytes);
+  }
+
+  // Of the pool's thread: keeps `ready` bytes free until the pool ends.
+  void GetReady() {
+    std::unique_lock lock(mutex);
+    for (;;) {
+      changed.wait(lock, [&] { return ending || WantsMore(); });
+      if (ending) return;
+      const int64_t count = SlabBlocks(), bytes = count * layout.block_bytes();
+      allocated += bytes;
+      growing = true;
+      lock.unlock();
+      auto slab = AlignedBuffer::Allocate(static_cast<size_t>(bytes) + kBlockAlignment);
+      if (slab) {
+        for (size_t at = 0; at < slab->size(); at += kPage) slab->data()[at] = std::byte{};
+      }
+      lock.lock();
+      growing = false;
+      if (slab) {
+        Add(std::move(*slab), count);
+      } else {
+        allocated -= bytes;
+        ready = 0;  // memory is short: from now on it is taken when it is needed, and then somebody hears of it
+      }
+      changed.notify_all();
+    }
   }
 };
 
@@ -54,7 +98,24 @@ KvPool::KvPool(const KvLayout& layout, int64_t max_bytes) : state_(std::make_sha
   state_->max_bytes = max_bytes;
 }
 
+KvPool::~KvPool() {
+  if (!getting_ready_.joinable()) return;
+  {
+    std::lock_guard lock(state_->mutex);
+    state_->ending = true;
+  }
+  state_->changed.notify_all();
+  getting_ready_.join();
+}
+
 const KvLayout& KvPool::layout() const { return state_->layout; }
+
+void KvPool::KeepReady(int64_t bytes) {
+  assert(!getting_ready_.joinable());
+  if (bytes <= 0) return;
+  state_->ready = bytes;
+  getting_ready_ = std::thread([state = state_.get()] { state->GetReady(); });
+}
 
 Result<KvBlockRef> KvPool::Take() {
   std::unique_lock lock(state_->mutex);
@@ -66,11 +127,19 @@ Result<KvBlockRef> KvPool::Take() {
     }
     lock.lock();
   }
-  if (state_->free.empty()) FATHOM_CHECK_OK(state_->Grow());
+  while (state_->free.empty()) {
+    if (state_->growing) {
+      state_->changed.wait(lock);
+    } else {
+      FATHOM_CHECK_OK(state_->Grow());
+    }
+  }
   std::byte* memory = state_->free.back();
   state_->free.pop_back();
   state_->used += state_->layout.block_bytes();
+  const bool wake = state_->WantsMore();
   lock.unlock();
+  if (wake) state_->changed.notify_all();
   return KvBlockRef(new KvBlock(memory, state_->layout.layer_bytes()), [state = state_](KvBlock* block) {
     {
       std::lock_guard guard(state->mutex);

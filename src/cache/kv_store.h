@@ -14,6 +14,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -61,12 +62,17 @@ class KvPool {
  public:
   /// max_bytes: of all blocks together; 0: no limit.
   explicit KvPool(const KvLayout& layout, int64_t max_bytes = 0);
+  ~KvPool();  // blocks may outlive it
 
   const KvLayout& layout() const;
   /// Errors: kResource, when the limit is reached and the reclaimer could not help, or memory is short.
   Result<KvBlockRef> Take();
   /// Asked, without locks held, when the limit is reached: lets go of blocks that nobody needs; false when there are none.
   void SetReclaimer(std::function<bool()> reclaim);
+  /// From now on a thread of the pool's own keeps so many bytes of free blocks ready (within the limit): taken from the
+  /// system, touched and announced to OnSlab's function. Whoever takes blocks then does not wait for the kernel to find
+  /// and clear pages, which takes a virtual machine longer than reading the rows that go into them. Once.
+  void KeepReady(int64_t bytes);
   /// Called with the memory of every slab, those so far at once (I/O may register it with the kernel).
   void OnSlab(std::function<void(std::span<std::byte>)> fn);
   /// Bytes taken from the system.
@@ -78,6 +84,7 @@ class KvPool {
  private:
   struct State;
   std::shared_ptr<State> state_;
+  std::thread getting_ready_;
 };
 
 class KvSequence {

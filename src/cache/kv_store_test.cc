@@ -2,7 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <vector>
 
 namespace fathom {
 namespace {
@@ -80,6 +86,46 @@ TEST(KvStore, ALimitAsksTheReclaimerAndThenRefuses) {
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kResource);
   EXPECT_EQ(b.block_starts().size(), 2u);
+}
+
+TEST(KvStore, KeepsMemoryReadyWithinItsLimit) {
+  const KvLayout layout{.dtype = DType::kF32, .layers = 4, .row_values = 256};
+  const int64_t block = layout.block_bytes();
+  constexpr int64_t kBlocks = 100;
+  KvPool pool(layout, kBlocks * block);
+  std::mutex mutex;
+  std::condition_variable changed;
+  int64_t told = 0;
+  pool.OnSlab([&](std::span<std::byte> slab) {
+    const std::lock_guard lock(mutex);
+    told += static_cast<int64_t>(slab.size()) / block * block;
+    changed.notify_all();
+  });
+  pool.KeepReady(kBlocks * block / 4);
+  {
+    std::unique_lock lock(mutex);  // before anybody has asked
+    ASSERT_TRUE(changed.wait_for(lock, std::chrono::minutes(1), [&] { return told >= kBlocks * block / 4; }));
+  }
+  EXPECT_EQ(pool.used_bytes(), 0);
+  // Several at once, to the limit: nobody gets more than there is, and nothing is lost.
+  std::vector<std::vector<KvBlockRef>> taken(4);
+  std::vector<std::thread> threads;
+  for (auto& mine : taken) {
+    threads.emplace_back([&] {
+      while (auto got = pool.Take()) mine.push_back(std::move(*got));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  size_t all = 0;
+  std::set<const std::byte*> places;
+  for (const auto& mine : taken) {
+    all += mine.size();
+    for (const KvBlockRef& ref : mine) places.insert(ref->data());
+  }
+  EXPECT_EQ(all, static_cast<size_t>(kBlocks));
+  EXPECT_EQ(places.size(), all);
+  EXPECT_LE(pool.allocated_bytes(), kBlocks * block);
+  pool.OnSlab({});
 }
 
 TEST(KvStore, BlocksMayOutliveTheirPool) {

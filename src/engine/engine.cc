@@ -22,6 +22,13 @@ namespace {
 // surprise.
 constexpr int32_t kDefaultContext = 32768;
 
+// KV memory that a service has ready: a prompt as long as may be, but no great part of what it was given.
+int64_t ReadyBytes(const KvPool& pool, int32_t context_length) {
+  constexpr int64_t kMost = int64_t{1} << 30;
+  const int64_t prompt = context_length * pool.layout().bytes_per_token();
+  return std::min({prompt, kMost, pool.max_bytes() > 0 ? pool.max_bytes() / 4 : kMost});
+}
+
 DType KvDType(KvType type) {
   switch (type) {
     case KvType::kF32: return DType::kF32;
@@ -159,6 +166,7 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
     FATHOM_TRY(parts.cache, options.make_cache
                                 ? options.make_cache(space, *parts.pool)
                                 : KvCache::Create(Env::Default(), space, *parts.pool, cache));
+    parts.pool->KeepReady(ReadyBytes(*parts.pool, context_length_));
   }
   return std::make_unique<ServiceImpl>(std::move(parts), options);
 }
