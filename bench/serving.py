@@ -263,7 +263,7 @@ def documents(args, results):
             server.stop()
             results.add(f"none {tokens}", requests=len(sample), seconds=seconds, rate=len(sample) / seconds)
         # From scratch once, with the first length of answers; what it leaves is what the others know.
-        if tokens == args.answers[0] and not results.has(f"scratch {tokens}"):
+        if tokens == args.answers[0] and not args.known_only and not results.has(f"scratch {tokens}"):
             server = Server(args, fresh(folder))
             server.ask(ids(args, 64, 1))
             seconds, answers = run_requests(server, requests, tokens, args.clients)
@@ -405,28 +405,51 @@ def throttled(args, results):
                     unknown_ratio=statistics.median(held) / statistics.median(free))
 
 
+def prefill_for(server, prompt, seconds):
+    """A prompt that comes in beside others, given up after so many seconds; the seconds it took."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=seconds)
+    begin = time.perf_counter()
+    try:
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": prompt, "max_tokens": 1, "model": "any"}),
+                           {"Content-Type": "application/json"})
+        connection.getresponse().read()
+    except OSError:
+        pass  # a timeout: closing cancels the request
+    connection.close()
+    return time.perf_counter() - begin
+
+
+def percentile(numbers, share):
+    ordered = sorted(numbers)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else None
+
+
 def streams(args, results):
-    """Eight streams together: tokens a second; and their inter-token times while another prompt of 16K comes in."""
+    """Eight streams together: tokens a second; and their inter-token times while another prompt of 16K tokens comes in.
+    Both ends of that prompt are looked at for --busy-seconds: its beginning, and its last quarter with the rest known."""
     for peer in ([False, True] if args.llama_server else [False]):
         name = "llama-server" if peer else "fathom"
         if results.has(name):
             continue
         server = Server(args, peer=peer, ram="8GiB")
         server.ask(ids(args, 64, 1))
+        long_prompt = ids(args, min(args.peer_long_prompt, args.context - 64) if peer else args.long_prompt, 99)
+        if not peer:
+            server.ask(long_prompt[:args.long_prompt * 3 // 4])
         prompts = [ids(args, 128, 10 + i) for i in range(8)]
         for p in prompts:
             server.ask(p, 1)
         seconds, answers = run_requests(server, prompts, args.stream_tokens, 8)  # the prompts are known: decoding alone
         tokens = sum(a["usage"]["completion_tokens"] for a in answers)
-        idle = sorted(b - a for x in answers for a, b in zip(x["times"], x["times"][1:]))
-        gaps, done = [], threading.Event()
+        idle = [b - a for x in answers for a, b in zip(x["times"], x["times"][1:])]
+        gaps = []
 
         def stream(prompt):
             last = [None]
 
             def note(now):
-                if last[0] is not None and not done.is_set():
-                    gaps.append(now - last[0])
+                if last[0] is not None:
+                    gaps.append((time.perf_counter(), now - last[0]))
                 last[0] = now
 
             # Long enough to outlast the long prompt; the server is stopped when that is through.
@@ -439,23 +462,28 @@ def streams(args, results):
         for thread in threads:
             thread.start()
         time.sleep(2)
-        gaps.clear()
-        begin = time.perf_counter()
-        server.ask(ids(args, min(args.long_prompt, args.peer_long_prompt) if peer else args.long_prompt, 99))
-        long_seconds = time.perf_counter() - begin
-        done.set()
-        busy = sorted(gaps)
+        numbers = {}
+        for part, prompt in ([("", long_prompt)] if peer else
+                             [("", ids(args, args.long_prompt, 98)), ("_deep", long_prompt)]):
+            gaps.clear()
+            begin = time.perf_counter()
+            numbers["busy_seconds" + part] = prefill_for(server, prompt, args.busy_seconds)
+            busy = [gap for _, gap in gaps]
+            if not busy:
+                continue
+            numbers["busy_p50" + part] = percentile(busy, 0.5)
+            numbers["busy_p99" + part] = percentile(busy, 0.99)
+            numbers["busy_gaps" + part] = len(busy)
+            numbers["busy_over_idle" + part] = percentile(busy, 0.99) / percentile(idle, 0.99)
+            # When the longest came: the first seconds are those in which the server learns what a row costs.
+            numbers["longest" + part] = [(round(when - begin, 1), round(gap, 3))
+                                         for when, gap in sorted(gaps, key=lambda pair: -pair[1])[:24:8]]
+            time.sleep(5)
         server.stop(kill=True)  # nobody waits for those streams' ends
         for thread in threads:
             thread.join()
-
-        def p99(sorted_gaps):
-            return sorted_gaps[len(sorted_gaps) * 99 // 100] if sorted_gaps else None
-
-        results.add(name, tokens_per_second=tokens / seconds, idle_p50=idle[len(idle) // 2], idle_p99=p99(idle),
-                    busy_p50=busy[len(busy) // 2] if busy else None,
-                    busy_p99=p99(busy), busy_gaps=len(busy), long_prompt_seconds=long_seconds,
-                    busy_over_idle=p99(busy) / p99(idle) if busy else None)
+        results.add(name, tokens_per_second=tokens / seconds, idle_p50=percentile(idle, 0.5), idle_p99=percentile(idle, 0.99),
+                    **numbers)
 
 
 def table(path):
@@ -547,6 +575,7 @@ def main():
     parser.add_argument("--questions", type=int, default=50)
     parser.add_argument("--answers", type=int, nargs="+", default=[1, 16, 128])
     parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--known-only", action="store_true", help="of documents: what an earlier run left in --scratch")
     parser.add_argument("--sample", type=int, default=6, help="requests without a cache, of which the rate is taken")
     parser.add_argument("--turn-tokens", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=10)
@@ -561,6 +590,7 @@ def main():
     parser.add_argument("--rest", type=float, default=15, help="seconds of rest for the disk after the weights were read")
     parser.add_argument("--images", default="docs/images", help="folder for the pictures of plot")
     parser.add_argument("--peer-lengths", type=int, nargs="+", default=[4096], help="of the peer, which takes minutes each")
+    parser.add_argument("--busy-seconds", type=float, default=120, help="of looking at streams beside a long prompt")
     parser.add_argument("--peer-long-prompt", type=int, default=2048, help="of the peer in streams")
     parser.add_argument("--most-tokens", type=int, default=16000, help="of known documents' answers together...")
     parser.add_argument("--least", type=int, default=100, help="...but at least so many questions")
