@@ -535,15 +535,16 @@ def plot(path, images):
     for (scenario, key), row in known.items():
         if scenario == "restart" and key.isdigit():
             rows += [(f"{key} tokens, computed", row["cold"], "base"),
-                     ("known, on the SSD, restarted", row["disk"], f"{row['disk_share']:.2%}"),
+                     ("on the SSD, all else cold too", row["disk_cold_weights"], f"{row['disk_cold_weights_share']:.2%}"),
                      ("known, in memory", row["memory"], f"{row['memory_share']:.3%}")]
     if rows:
         bars(os.path.join(images, "restart.svg"), "Time to the first token", "s", rows, log=True)
-    rows = [(f"{key.split()[1]}-token answers, {key.split()[0]}", row["rate"], "base" if key.startswith("none") else "")
+    words = {"none": "no cache", "scratch": "from scratch", "known": "known"}
+    rows = [(f"{key.split()[1]}-token answers, {words.get(key.split()[0])}", row["rate"], "base" if key.startswith("none") else "")
             for (scenario, key), row in known.items() if scenario == "documents" and "rate" in row]
     if rows:
         bars(os.path.join(images, "documents.svg"), "Questions about 20 documents of 4,096 tokens", "answers/s", rows, log=True)
-    rows = [(key, row["ttft_mean"], f"{row['hits']:.0%} of prompt tokens known") for (scenario, key), row in known.items()
+    rows = [(key, row["ttft_mean"], f"hits {row['hits']:.0%}") for (scenario, key), row in known.items()
             if scenario == "turns"]
     if rows:
         bars(os.path.join(images, "turns.svg"), "Conversations: mean time to the first token", "s", rows)
