@@ -75,13 +75,14 @@ Status SsdTierImpl::Start() {
   FATHOM_CHECK_OK(EncodeSlotHeader(prototype_, {.state = SlotState::kFreed}, nullptr, freed_header_.span()));
   FATHOM_TRY(zeros_, PageBuffer::Allocate(kChunkBytes));
   std::fill_n(zeros_.data(), zeros_.size(), std::byte{0});
+  const auto failed = [](const Error& error) { return Prefix(error, "the cache on disk"); };
+  if (auto status = answers_.Start(1); !status) return failed(status.error());
+  const auto processors = static_cast<int>(std::thread::hardware_concurrency());
+  if (auto status = checks_.Start(std::clamp(processors, 1, kMostCheckers)); !status) return failed(status.error());
   try {
     writer_ = std::thread([this] { WriterLoop(); });
-    answerer_ = std::thread([this] { AnswerLoop(); });
-    const unsigned checkers = std::clamp(std::thread::hardware_concurrency(), 1u, kMostCheckers);
-    for (unsigned i = 0; i < checkers; ++i) checkers_.emplace_back([this] { CheckLoop(); });
   } catch (const std::system_error& error) {
-    return Fail(ErrorCode::kResource, "cannot start a thread for the cache on disk: {}", error.what());
+    return Fail(ErrorCode::kResource, "the cache on disk: cannot start a thread: {}", error.what());
   }
   return {};
 }
@@ -191,23 +192,18 @@ SsdTierImpl::~SsdTierImpl() {
     stop_ = true;
   }
   writer_wake_.notify_all();
-  if (writer_.joinable()) writer_.join();  // cancels what is queued
+  const bool started = writer_.joinable();
+  if (started) writer_.join();  // cancels what is queued
   {
     Lock lock(mutex_);
     changed_.wait(lock, [&] { return writing_ == 0 && reading_ == 0; });
   }
-  if (answerer_.joinable()) {
+  if (started) {
     const std::lock_guard maintenance(maintenance_mutex_);
     if (auto status = Maintain(); !status) spdlog::warn("the cache on disk: {}", status.error().message);
   }
-  {
-    const std::lock_guard lock(mutex_);
-    answers_end_ = true;
-  }
-  answers_wake_.notify_all();
-  checks_wake_.notify_all();
-  for (std::thread& checker : checkers_) checker.join();
-  if (answerer_.joinable()) answerer_.join();
+  checks_.Finish();
+  answers_.Finish();
 }
 
 TierHandle SsdTierImpl::HandleOf(const SlotRef& ref) {
@@ -264,39 +260,6 @@ void SsdTierImpl::NeedMaintenance() {
   writer_wake_.notify_all();
 }
 
-void SsdTierImpl::Answer(std::function<void()> fn) {
-  answers_.push_back(std::move(fn));
-  answers_wake_.notify_one();
-}
-
-void SsdTierImpl::AnswerLoop() {
-  Lock lock(mutex_);
-  for (;;) {
-    answers_wake_.wait(lock, [&] { return !answers_.empty() || answers_end_; });
-    if (answers_.empty()) return;
-    auto answer = std::move(answers_.front());
-    answers_.pop_front();
-    lock.unlock();
-    answer();
-    answer = nullptr;
-    lock.lock();
-  }
-}
-
-void SsdTierImpl::CheckLoop() {
-  Lock lock(mutex_);
-  for (;;) {
-    checks_wake_.wait(lock, [&] { return !checks_.empty() || answers_end_; });
-    if (checks_.empty()) return;
-    auto check = std::move(checks_.front());
-    checks_.pop_front();
-    lock.unlock();
-    check();
-    check = nullptr;
-    lock.lock();
-  }
-}
-
 void SsdTierImpl::Get(std::vector<TierRead> reads, IoPriority priority) {
   std::vector<AsyncIoRequest> requests;
   {
@@ -318,7 +281,7 @@ void SsdTierImpl::Get(std::vector<TierRead> reads, IoPriority priority) {
         status = Fail(ErrorCode::kCancelled, "the cache on disk is closing");
       }
       if (!status) {
-        Answer([done = std::move(read.done), status] { done(status); });
+        answers_.Post([done = std::move(read.done), status] { done(status); });
         continue;
       }
       const int64_t count = ref->slot().count, padded = prototype_.padded_bytes(count);
@@ -338,12 +301,9 @@ void SsdTierImpl::Get(std::vector<TierRead> reads, IoPriority priority) {
             {ref->segment->file.get(), false, prototype_.layer_offset(ref->slot_index, layer),
              op->read.into->layer(layer), bytes, static_cast<uint8_t>(priority),
              [this, op, layer, layers](Status status) {
-               // Notified with the mutex held: as soon as this check has been taken the tier may be at its end.
-               const Lock lock(mutex_);
-               checks_.push_back([this, op, layer, layers, status = std::move(status)]() mutable {
+               checks_.Post([this, op, layer, layers, status = std::move(status)]() mutable {
                  ChunkRead(op, layer, layers, std::move(status));
                });
-               checks_wake_.notify_one();
              }});
       }
       ++ref->slot().readers;

@@ -23,6 +23,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/task_threads.h"
 #include "cache/byte_rate_meter.h"
 #include "cache/segment_folder.h"
 #include "cache/segment_format.h"
@@ -54,7 +55,7 @@ class SsdTierImpl : public SsdTier {
   static constexpr int kMostWriting = 4;                    // blocks whose I/O is under way
   static constexpr int64_t kChunkBytes = int64_t{1} << 20;  // of one I/O request, so that urgent ones get in between
   static constexpr std::chrono::seconds kMaintenancePause{1};
-  static constexpr unsigned kMostCheckers = 3;
+  static constexpr int kMostCheckers = 3;
 
   enum class State : uint8_t { kFree, kWriting, kStored, kBusy, kBad };
   enum class OnDisk : uint8_t { kZeros, kFreed, kOther };  // the header that stands there
@@ -92,15 +93,12 @@ class SsdTierImpl : public SsdTier {
   void Forget(const SlotRef& ref);   // a stored block: out of the table, then Release
   void DropReader(const SlotRef& ref);
   void NeedMaintenance();
-  void Answer(std::function<void()> fn);
 
   // Reading.
   void ChunkRead(const std::shared_ptr<ReadOp>& op, int64_t first_layer, int64_t layers, Status status);
-  void CheckLoop();
 
   // Writing.
   void WriterLoop();
-  void AnswerLoop();
   void StartWrite(Lock& lock, std::shared_ptr<WriteOp> op);
   Result<SlotRef> TakeSlot(Lock& lock);
   Status Prepare(WriteOp& op);
@@ -130,20 +128,18 @@ class SsdTierImpl : public SsdTier {
   PageBuffer freed_header_, zeros_;
 
   mutable std::mutex mutex_;
-  std::condition_variable writer_wake_, answers_wake_, checks_wake_, changed_;
+  std::condition_variable writer_wake_, changed_;
   std::vector<std::unique_ptr<Segment>> segments_;
   std::unordered_map<BlockKey, SlotRef> by_key_;
   std::deque<SlotRef> free_;
   int busy_slots_ = 0;
   std::deque<std::shared_ptr<WriteOp>> queue_;
-  std::deque<std::function<void()>> answers_;
-  std::deque<std::function<void()>> checks_;  // chunks that were read; their operations count in reading_
   std::set<uint64_t> outstanding_;  // tickets of accepted writes
   uint64_t next_ticket_ = 0, next_sequence_ = 1;
   int64_t queued_bytes_ = 0;
   int writing_ = 0, reading_ = 0;
   std::vector<PageBuffer> bounces_;
-  bool stop_ = false, answers_end_ = false;
+  bool stop_ = false;
   bool maintenance_needed_ = false;
   Clock::time_point maintenance_at_;
   Clock::time_point no_room_until_;
@@ -153,8 +149,9 @@ class SsdTierImpl : public SsdTier {
   ByteRateMeter read_rate_, write_rate_;
 
   std::mutex maintenance_mutex_;  // one Maintain or Wipe at a time; taken before mutex_
-  std::thread writer_, answerer_;
-  std::vector<std::thread> checkers_;
+  std::thread writer_;
+  TaskThreads answers_;
+  TaskThreads checks_;  // of chunks that were read; their operations count in reading_
 };
 
 }  // namespace fathom

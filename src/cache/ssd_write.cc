@@ -50,7 +50,7 @@ void SsdTierImpl::Put(const BlockMeta& meta, KvBlockRef block, std::function<voi
                   options_.directory, queued_bytes_);
   }
   if (!status) {
-    Answer([done = std::move(done), status] { done(std::unexpected(status.error())); });
+    answers_.Post([done = std::move(done), status] { done(std::unexpected(status.error())); });
     return;
   }
   auto op = std::make_shared<WriteOp>();
