@@ -42,8 +42,8 @@ TEST(Trace, ReadsChainsAndReusesBlocks) {
 
 TEST(Trace, SaysWhichLineAndFieldIsWrong) {
   const std::pair<std::string, const char*> cases[] = {
-      {"nonsense\n", "line 2: not a JSON object"},
-      {"[1]\n", "line 2: not a JSON object"},
+      {"nonsense\n", "line 2: not valid JSON"},
+      {"[1]\n", "line 2: a JSON object is expected"},
       {"{\"input_length\": 5, \"hash_ids\": [1]}", "\"timestamp\""},
       {"{\"timestamp\": 1, \"hash_ids\": [1]}", "\"input_length\""},
       {"{\"timestamp\": 1, \"input_length\": \"5\", \"hash_ids\": [1]}", "\"input_length\""},

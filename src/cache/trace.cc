@@ -1,8 +1,8 @@
 // Reading traces for cache/simulator.h.
-#include <nlohmann/json.hpp>
 #include <unordered_map>
 
 #include "cache/simulator.h"
+#include "format/json_lines.h"
 
 namespace fathom {
 namespace {
@@ -30,18 +30,8 @@ Result<CacheTrace> ParseTrace(std::string_view text, std::string_view name, int6
   CacheTrace trace;
   trace.block_tokens = block_tokens;
   std::unordered_map<std::pair<int32_t, int64_t>, int32_t, ChainHash> known;  // (parent, hash) to block
-  int64_t number = 0;
-  while (!text.empty()) {
-    const size_t end = text.find('\n');
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    auto wrong = [&](std::string_view what) {
-      return Fail(ErrorCode::kCorrupt, "{}: line {}: {}", name, number, what);
-    };
-    const json object = json::parse(line, nullptr, false);
-    if (object.is_discarded() || !object.is_object()) return wrong("not a JSON object");
+  const auto wrong = [](std::string_view what) { return Fail(ErrorCode::kCorrupt, "{}", what); };
+  FATHOM_CHECK_OK(ForEachJsonLine(text, name, 8, [&](const json& object) -> Status {
     const json* timestamp = NumberIn(object, "timestamp");
     const json* length = NumberIn(object, "input_length");
     const auto ids = object.find("hash_ids");
@@ -65,7 +55,8 @@ Result<CacheTrace> ParseTrace(std::string_view text, std::string_view name, int6
       request.blocks.push_back(parent = it->second);
     }
     trace.requests.push_back(std::move(request));
-  }
+    return {};
+  }));
   return trace;
 }
 

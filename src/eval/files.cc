@@ -1,6 +1,7 @@
 #include "eval/files.h"
 
 #include "format/json.h"
+#include "format/json_lines.h"
 #include "io/env.h"
 
 namespace fathom {
@@ -44,17 +45,10 @@ Result<nlohmann::json> ReadSuiteJson(const std::string& data, const std::string&
 Result<std::vector<nlohmann::json>> ReadSuiteJsonLines(const std::string& data, const std::string& relative) {
   FATHOM_TRY(const std::string text, ReadSuiteFile(data, relative));
   std::vector<nlohmann::json> lines;
-  size_t number = 0;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = std::string_view(text).substr(at, end - at);
-    at = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    auto parsed = ParseJsonObject(line);
-    if (!parsed) return Prefix(parsed.error(), fmt::format("{}: line {}", PathOf(data, relative), number));
-    lines.push_back(std::move(*parsed));
-  }
+  FATHOM_CHECK_OK(ForEachJsonLine(text, PathOf(data, relative), 64, [&](nlohmann::json& object) -> Status {
+    lines.push_back(std::move(object));
+    return {};
+  }));
   return lines;
 }
 

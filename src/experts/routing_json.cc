@@ -3,7 +3,7 @@
 #include <bit>
 
 #include "experts/routing_trace.h"
-#include "format/json.h"
+#include "format/json_lines.h"
 
 namespace fathom {
 
@@ -11,20 +11,10 @@ Result<RoutingTrace> ParseRoutingJson(std::string_view text, std::string_view na
   RoutingTrace trace;
   ExpertGeometry& geometry = trace.geometry;
   int32_t largest = 0;
-  int64_t number = 0;
-  while (!text.empty()) {
-    const size_t end = text.find('\n');
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    auto wrong = [&](std::string_view what) {
-      return Fail(ErrorCode::kCorrupt, "{}: line {}: {}", name, number, what);
-    };
-    const auto object = ParseJsonObject(line, 8);
-    if (!object) return wrong(object.error().message);
-    const auto layers = object->find("layers");
-    if (layers == object->end() || !layers->is_array()) return wrong("\"layers\" is not there or not an array");
+  const auto wrong = [](std::string_view what) { return Fail(ErrorCode::kCorrupt, "{}", what); };
+  FATHOM_CHECK_OK(ForEachJsonLine(text, name, 8, [&](const nlohmann::json& object) -> Status {
+    const auto layers = object.find("layers");
+    if (layers == object.end() || !layers->is_array()) return wrong("\"layers\" is not there or not an array");
     if (geometry.layers == 0) geometry.layers = static_cast<int32_t>(std::min<size_t>(layers->size(), INT32_MAX));
     if (static_cast<int64_t>(layers->size()) != geometry.layers || geometry.layers > ExpertGeometry::kMostLayers)
       return wrong(fmt::format("{} layers, the first line has {}", layers->size(), geometry.layers));
@@ -46,7 +36,8 @@ Result<RoutingTrace> ParseRoutingJson(std::string_view text, std::string_view na
       }
     }
     trace.passes.push_back(1);
-  }
+    return {};
+  }));
   if (trace.ids.empty()) return Fail(ErrorCode::kCorrupt, "{}: no tokens", name);
   geometry.experts = static_cast<int32_t>(
       std::min<uint32_t>(std::bit_ceil(static_cast<uint32_t>(largest) + 1), ExpertGeometry::kMostExperts));
