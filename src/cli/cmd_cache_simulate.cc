@@ -1,6 +1,4 @@
 // fathom cache simulate: what a cache of a given size and policy would have hit on a trace of requests.
-#include <chrono>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "cache/simulator.h"
@@ -8,6 +6,7 @@
 #include "cli/cmd_cache.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/simulation_report.h"
 #include "cli/terminal.h"
 
 namespace fathom {
@@ -72,15 +71,23 @@ ordered_json ToJson(const Run& run) {
           {"seconds", run.seconds}};
 }
 
-void PrintRun(const Run& run) {
+constexpr SimulationReport::Column kColumns[] = {
+    {"memory", 10}, {"disk", 10}, {"policy", 10, true}, {"hit %", 7},  {"of ceil %", 9}, {"of best %", 9},
+    {"time %", 7},  {"reqs %", 8}, {"mem %", 7},        {"disk %", 7}, {"written", 10}};
+
+std::vector<std::string> Cells(const Run& run) {
   const SimulatorReport& r = run.report;
-  std::printf("%10s %10s  %-10s %7.2f %9.1f %9.1f %7.2f %8.1f %7.2f %7.2f %10s\n",
-              HumanBytes(run.options.memory_bytes).c_str(), HumanBytes(run.options.disk_bytes).c_str(),
-              std::string(EvictionKindName(run.options.policy)).c_str(), 100 * Share(r.hit_tokens(), r.tokens),
-              100 * Share(r.hit_tokens(), r.ceiling_tokens), 100 * Share(r.hit_tokens(), run.bound_tokens),
-              100 * Share(r.saved_seconds, r.compute_seconds), 100 * Share(r.hit_requests, r.requests),
-              100 * Share(r.memory_hit_tokens, r.tokens), 100 * Share(r.disk_hit_tokens, r.tokens),
-              HumanBytes(r.disk_written_bytes).c_str());
+  return {HumanBytes(run.options.memory_bytes),
+          HumanBytes(run.options.disk_bytes),
+          std::string(EvictionKindName(run.options.policy)),
+          fmt::format("{:.2f}", 100 * Share(r.hit_tokens(), r.tokens)),
+          fmt::format("{:.1f}", 100 * Share(r.hit_tokens(), r.ceiling_tokens)),
+          fmt::format("{:.1f}", 100 * Share(r.hit_tokens(), run.bound_tokens)),
+          fmt::format("{:.2f}", 100 * Share(r.saved_seconds, r.compute_seconds)),
+          fmt::format("{:.1f}", 100 * Share(r.hit_requests, r.requests)),
+          fmt::format("{:.2f}", 100 * Share(r.memory_hit_tokens, r.tokens)),
+          fmt::format("{:.2f}", 100 * Share(r.disk_hit_tokens, r.tokens)),
+          HumanBytes(r.disk_written_bytes)};
 }
 
 Status RunSimulate(const SimulateOptions& options) {
@@ -111,9 +118,8 @@ Status RunSimulate(const SimulateOptions& options) {
   }
 
   const InterruptScope interrupt;
-  ordered_json all = {{"bytes_per_token", options.bytes_per_token},
-                      {"block_tokens", options.block_tokens},
-                      {"traces", ordered_json::array()}};
+  SimulationReport report(
+      options.json, {{"bytes_per_token", options.bytes_per_token}, {"block_tokens", options.block_tokens}}, kColumns);
   for (const std::string& file : options.traces) {
     FATHOM_TRY(const std::string text, ReadInput(file));
     FATHOM_TRY(const CacheTrace trace, ParseTrace(text, file, options.block_tokens));
@@ -123,37 +129,29 @@ Status RunSimulate(const SimulateOptions& options) {
       const int64_t room = bytes > INT64_MAX - base.disk_bytes ? INT64_MAX : bytes + base.disk_bytes;
       const int64_t bound = BeladyHitTokens(trace, room, options.bytes_per_token);
       for (const EvictionKind kind : kinds) {
-        if (Interrupted()) return Fail(ErrorCode::kCancelled, "stopped");
         Run& run = runs.emplace_back(Run{.options = base, .report = {}, .bound_tokens = bound});
         run.options.policy = kind;
-        const auto start = std::chrono::steady_clock::now();
-        run.report = Simulate(trace, run.options);
-        run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        FATHOM_TRY(run.seconds, TimeRun([&]() -> Status {
+                     run.report = Simulate(trace, run.options);
+                     return {};
+                   }));
       }
     }
     if (runs.empty()) continue;
     const SimulatorReport& first = runs.front().report;
-    if (options.json) {
-      ordered_json one = {{"file", SafeUtf8(file)},
-                          {"requests", first.requests},
-                          {"tokens", first.tokens},
-                          {"distinct_blocks", trace.blocks.size()},
-                          {"ceiling_tokens", first.ceiling_tokens},
-                          {"ceiling_ratio", Share(first.ceiling_tokens, first.tokens)},
-                          {"ceiling_saved_time_ratio", Share(first.ceiling_seconds, first.compute_seconds)},
-                          {"runs", ordered_json::array()}};
-      for (const Run& run : runs) one["runs"].push_back(ToJson(run));
-      all["traces"].push_back(std::move(one));
-      continue;
-    }
-    std::printf("%s: %lld requests, %s tokens, %zu distinct blocks of %s; a cache without end would hit %.2f %%\n",
-                OneLine(file, 60).c_str(), static_cast<long long>(first.requests), HumanCount(first.tokens).c_str(),
-                trace.blocks.size(), HumanBytes(block_bytes).c_str(), 100 * Share(first.ceiling_tokens, first.tokens));
-    std::printf("%10s %10s  %-10s %7s %9s %9s %7s %8s %7s %7s %10s\n", "memory", "disk", "policy", "hit %", "of ceil %",
-                "of best %", "time %", "reqs %", "mem %", "disk %", "written");
-    for (const Run& run : runs) PrintRun(run);
+    report.Trace({{"file", SafeUtf8(file)},
+                  {"requests", first.requests},
+                  {"tokens", first.tokens},
+                  {"distinct_blocks", trace.blocks.size()},
+                  {"ceiling_tokens", first.ceiling_tokens},
+                  {"ceiling_ratio", Share(first.ceiling_tokens, first.tokens)},
+                  {"ceiling_saved_time_ratio", Share(first.ceiling_seconds, first.compute_seconds)}},
+                 fmt::format("{}: {} requests, {} tokens, {} distinct blocks of {}; a cache without end would hit {:.2f} %\n",
+                             OneLine(file, 60), first.requests, HumanCount(first.tokens), trace.blocks.size(),
+                             HumanBytes(block_bytes), 100 * Share(first.ceiling_tokens, first.tokens)));
+    for (const Run& run : runs) report.Run(ToJson(run), Cells(run));
   }
-  if (options.json) std::printf("%s\n", all.dump(2).c_str());
+  report.End();
   return {};
 }
 

@@ -1,13 +1,12 @@
 // fathom experts: what expert slots of a given number and policy would have hit on a recorded routing.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/simulation_report.h"
 #include "cli/terminal.h"
 #include "experts/simulator.h"
 
@@ -44,13 +43,6 @@ Result<int64_t> ParseSlots(const std::string& text, const ExpertGeometry& geomet
   }
   const double slots = percent ? value / 100 * geometry.count() : value;
   return std::max<int64_t>(1, std::llround(slots));
-}
-
-Run RunBelady(const RoutingTrace& trace, int64_t slots, int64_t warm) {
-  const auto start = std::chrono::steady_clock::now();
-  Run run{.name = "belady", .slots = slots, .report = BeladyExperts(trace, slots, warm)};
-  run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return run;
 }
 
 double Mean(const std::vector<double>& values) {
@@ -91,19 +83,26 @@ double Evenness(const RoutingTrace& trace) {
   return Mean(layers);
 }
 
-void PrintRun(const Run& run, const ExpertGeometry& geometry, bool layers) {
-  std::printf("%8lld %7.1f  %-10s %8.2f %10.1f %12.2f\n", static_cast<long long>(run.slots),
-              100.0 * static_cast<double>(run.slots) / geometry.count(), run.name.c_str(),
-              100 * run.report.hit_ratio(), 100 * run.of_best,
-              static_cast<double>(run.report.uses - run.report.hits) /
-                  std::max(1.0, static_cast<double>(run.report.uses) / geometry.layers / geometry.top_k));
-  if (!layers) return;
-  std::printf("         by layer:");
-  for (int32_t l = 0; l < geometry.layers; ++l) {
+constexpr SimulationReport::Column kColumns[] = {
+    {"slots", 8}, {"share %", 7}, {"policy", 10, true}, {"hit %", 8}, {"of best %", 10}, {"loads/pass", 12}};
+
+std::vector<std::string> Cells(const Run& run, const ExpertGeometry& geometry) {
+  const double tokens = static_cast<double>(run.report.uses) / geometry.layers / geometry.top_k;
+  return {fmt::format("{}", run.slots),
+          fmt::format("{:.1f}", 100.0 * static_cast<double>(run.slots) / geometry.count()),
+          run.name,
+          fmt::format("{:.2f}", 100 * run.report.hit_ratio()),
+          fmt::format("{:.1f}", 100 * run.of_best),
+          fmt::format("{:.2f}", static_cast<double>(run.report.uses - run.report.hits) / std::max(1.0, tokens))};
+}
+
+std::string ByLayer(const Run& run) {
+  std::string line = "         by layer:";
+  for (size_t l = 0; l < run.report.layer_uses.size(); ++l) {
     const auto uses = static_cast<double>(std::max<int64_t>(run.report.layer_uses[l], 1));
-    std::printf(" %.0f", 100 * static_cast<double>(run.report.layer_hits[l]) / uses);
+    line += fmt::format(" {:.0f}", 100 * static_cast<double>(run.report.layer_hits[l]) / uses);
   }
-  std::printf("\n");
+  return line + "\n";
 }
 
 ordered_json ToJson(const Run& run, const ExpertGeometry& geometry) {
@@ -134,7 +133,7 @@ Status RunSimulate(const SimulateOptions& options) {
   if (!options.heat_from.empty()) {
     FATHOM_TRY(earlier, ReadRoutingTrace(Env::Default(), options.heat_from));
   }
-  ordered_json all = {{"prediction", options.prediction}, {"warm_passes", options.warm}, {"traces", ordered_json::array()}};
+  SimulationReport report(options.json, {{"prediction", options.prediction}, {"warm_passes", options.warm}}, kColumns);
   for (const std::string& file : options.traces) {
     FATHOM_TRY(const RoutingTrace trace, ReadRoutingTrace(Env::Default(), file));
     const ExpertGeometry& geometry = trace.geometry;
@@ -147,16 +146,20 @@ Status RunSimulate(const SimulateOptions& options) {
     std::vector<Run> runs;
     for (const std::string& text : options.slots) {
       FATHOM_TRY(const int64_t slots, ParseSlots(text, geometry));
-      const Run best = RunBelady(trace, slots, options.warm);
+      Run best{.name = "belady", .slots = slots};
+      FATHOM_TRY(best.seconds, TimeRun([&]() -> Status {
+                   best.report = BeladyExperts(trace, slots, options.warm);
+                   return {};
+                 }));
       for (const ExpertPolicyKind kind : kinds) {
-        if (Interrupted()) return Fail(ErrorCode::kCancelled, "stopped");
         Run run{.name = std::string(ExpertPolicyName(kind)), .slots = slots};
-        const auto start = std::chrono::steady_clock::now();
-        auto report = SimulateExperts(trace, {.policy = kind, .slots = slots, .warm_passes = options.warm, .heat = heat,
-                                              .prediction = options.prediction});
-        if (!report) return Prefix(report.error(), OneLine(file, 60));
-        run.report = std::move(*report);
-        run.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        FATHOM_TRY(run.seconds, TimeRun([&]() -> Status {
+                     auto simulated = SimulateExperts(trace, {.policy = kind, .slots = slots, .warm_passes = options.warm,
+                                                              .heat = heat, .prediction = options.prediction});
+                     if (!simulated) return Prefix(simulated.error(), OneLine(file, 60));
+                     run.report = std::move(*simulated);
+                     return {};
+                   }));
         run.of_best = best.report.hits > 0
                           ? static_cast<double>(run.report.hits) / static_cast<double>(best.report.hits) : 1;
         runs.push_back(std::move(run));
@@ -164,30 +167,24 @@ Status RunSimulate(const SimulateOptions& options) {
       runs.push_back(best);
     }
     const double sticky = Stickiness(trace), even = Evenness(trace);
-    if (options.json) {
-      ordered_json one = {{"file", SafeUtf8(file)},
-                          {"layers", geometry.layers},
-                          {"experts", geometry.experts},
-                          {"top_k", geometry.top_k},
-                          {"tokens", trace.tokens()},
-                          {"passes", trace.passes.size()},
-                          {"same_as_before", sticky},
-                          {"same_if_uniform", static_cast<double>(geometry.top_k) / geometry.experts},
-                          {"entropy", even},
-                          {"runs", ordered_json::array()}};
-      for (const Run& run : runs) one["runs"].push_back(ToJson(run, geometry));
-      all["traces"].push_back(std::move(one));
-      continue;
-    }
-    std::printf("%s: %lld tokens in %zu passes, %d MoE layers of %d experts, %d a token\n", OneLine(file, 60).c_str(),
-                static_cast<long long>(trace.tokens()), trace.passes.size(), geometry.layers, geometry.experts,
-                geometry.top_k);
-    std::printf("  %.0f %% of a token's experts are the token's before it (uniform routing: %.0f %%); entropy %.2f of uniform\n",
-                100 * sticky, 100.0 * geometry.top_k / geometry.experts, even);
-    std::printf("%8s %7s  %-10s %8s %10s %12s\n", "slots", "share %", "policy", "hit %", "of best %", "loads/pass");
-    for (const Run& run : runs) PrintRun(run, geometry, options.layers);
+    report.Trace({{"file", SafeUtf8(file)},
+                  {"layers", geometry.layers},
+                  {"experts", geometry.experts},
+                  {"top_k", geometry.top_k},
+                  {"tokens", trace.tokens()},
+                  {"passes", trace.passes.size()},
+                  {"same_as_before", sticky},
+                  {"same_if_uniform", static_cast<double>(geometry.top_k) / geometry.experts},
+                  {"entropy", even}},
+                 fmt::format("{}: {} tokens in {} passes, {} MoE layers of {} experts, {} a token\n"
+                             "  {:.0f} % of a token's experts are the token's before it (uniform routing: {:.0f} %); "
+                             "entropy {:.2f} of uniform\n",
+                             OneLine(file, 60), trace.tokens(), trace.passes.size(), geometry.layers, geometry.experts,
+                             geometry.top_k, 100 * sticky, 100.0 * geometry.top_k / geometry.experts, even));
+    for (const Run& run : runs)
+      report.Run(ToJson(run, geometry), Cells(run, geometry), options.layers ? ByLayer(run) : "");
   }
-  if (options.json) std::printf("%s\n", all.dump(2).c_str());
+  report.End();
   return {};
 }
 
