@@ -17,6 +17,11 @@ int64_t MostWritesInFlight(const KvPool& pool) {
   return limit == 0 ? 32 : std::clamp<int64_t>(limit / pool.layout().block_bytes() / 4, 1, 32);
 }
 
+CacheOptions WithClock(CacheOptions options) {
+  if (!options.clock) options.clock = [] { return std::chrono::steady_clock::now(); };
+  return options;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<KvCache>> KvCache::Create(Env& env, const KvSpace& space, KvPool& pool,
@@ -39,7 +44,7 @@ KvCacheImpl::KvCacheImpl(Env& env, const KvSpace& space, KvPool& pool, const Cac
       space_(space),
       pool_(pool),
       most_writes_(MostWritesInFlight(pool)),
-      options_(options),
+      options_(WithClock(options)),
       memory_policy_(MakeEvictionPolicy(options.eviction, pool.max_bytes())),
       disk_policy_(MakeEvictionPolicy(options.eviction, options.disk_bytes)),
       budget_(options.daily_write_bytes) {
@@ -182,10 +187,11 @@ KvPrefix KvCacheImpl::Acquire(std::string_view tenant, std::span<const int32_t> 
     // A device that has become slow must not cost more than a twentieth of what computing costs; one that is merely
     // slower than it was is given the time.
     const double patience = std::max(0.25 + 4 * plan.load_seconds, plan.load.recompute_seconds / 20);
-    prefix.load = std::make_shared<PrefixLoad>(sync_, std::move(pieces), prefix.tokens, patience, [this](double waited) {
-      std::lock_guard guard(mutex_);
-      stats_.load_wait_seconds += waited;
-    });
+    prefix.load = std::make_shared<PrefixLoad>(sync_, std::move(pieces), prefix.tokens, patience, options_.clock,
+                                               [this](double waited) {
+                                                 std::lock_guard guard(mutex_);
+                                                 stats_.load_wait_seconds += waited;
+                                               });
   }
   return prefix;
 }

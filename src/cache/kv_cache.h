@@ -13,6 +13,7 @@
 // Thread-safe. Lookups and keeps take microseconds a block and never wait for a device.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -42,6 +43,9 @@ struct TenantLimits {
   int64_t ttl_seconds = 0;       // 0: for ever; counted from the last use; what is pinned stays
 };
 
+/// Says what time it is.
+using KvClock = std::function<std::chrono::steady_clock::time_point()>;
+
 struct CacheOptions {
   bool enabled = true;
   int64_t memory_bytes = 0;       // of KV blocks in memory, running sequences included; 0: no limit
@@ -63,6 +67,7 @@ struct CacheOptions {
   /// are then its own. Without a directory, pins, the day's count of writes and times of use last as long as the process.
   TierOpener tier;
   double hang_seconds = 10;  // for which Flush and the end of the cache wait for a device that does nothing
+  KvClock clock;  // by which requests' patience with a device is measured; empty: steady_clock
   TenantLimits default_limits;                        // of each tenant that is not named below
   std::map<std::string, TenantLimits> tenant_limits;  // by name
 };

@@ -124,6 +124,7 @@ Status KvCacheImpl::OpenLogits(int64_t capacity) {
   LogitsStore::Options options;
   const int64_t memory = pool_.max_bytes() == 0 ? kMostLogitsMemory : pool_.max_bytes() / CacheOptions::kLogitsShare;
   options.memory_bytes = std::clamp(memory, kLeastLogitsMemory, kMostLogitsMemory);
+  options.clock = options_.clock;
   const std::string directory = options_.directory.empty() ? "" : JoinPath(options_.directory, "logits");
   if (capacity > 0) {
     options.directory = directory;

@@ -22,11 +22,12 @@ bool BlockLoad::Arrived(int64_t first, int64_t count, const Status& status) {
 }
 
 PrefixLoad::PrefixLoad(std::shared_ptr<LoadSync> sync, std::vector<Piece> pieces, int64_t tokens, double patience,
-                       std::function<void(double)> waited)
+                       KvClock clock, std::function<void(double)> waited)
     : sync_(std::move(sync)),
       pieces_(std::move(pieces)),
       valid_tokens_(tokens),
-      deadline_(Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience))),
+      clock_(std::move(clock)),
+      deadline_(clock_() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(patience))),
       waited_(std::move(waited)) {}
 
 bool PrefixLoad::WaitLayer(int64_t layer) {
@@ -39,7 +40,7 @@ bool PrefixLoad::WaitLayer(int64_t layer) {
     if (piece.first_token >= valid_tokens_) break;
     State state = State::kReady;
     for (int64_t l = layers_there_; l <= layer && state == State::kReady; ++l) {
-      sync_->changed.wait_until(lock, deadline_, [&] { return piece.load->LayerState(l) != State::kWaiting; });
+      WaitUntil(sync_->changed, lock, clock_, deadline_, [&] { return piece.load->LayerState(l) != State::kWaiting; });
       state = piece.load->LayerState(l);
     }
     if (state == State::kReady) continue;

@@ -15,6 +15,18 @@
 
 namespace fathom {
 
+/// Waits until done(), or until `clock` says that the deadline has passed: false.
+template <typename Done>
+bool WaitUntil(std::condition_variable& changed, std::unique_lock<std::mutex>& lock, const KvClock& clock,
+               std::chrono::steady_clock::time_point deadline, Done done) {
+  while (!done()) {
+    const auto left = deadline - clock();
+    if (left <= std::chrono::steady_clock::duration::zero()) return false;
+    changed.wait_for(lock, left);
+  }
+  return true;
+}
+
 /// What waiting requests sleep on; one a cache.
 struct LoadSync {
   std::mutex mutex;
@@ -57,8 +69,8 @@ class PrefixLoad final : public KvLoad {
     std::shared_ptr<BlockLoad> load;
     int64_t first_token;  // of the block
   };
-  /// tokens: of the whole prefix. patience: seconds, from now on, that a request waits altogether.
-  PrefixLoad(std::shared_ptr<LoadSync> sync, std::vector<Piece> pieces, int64_t tokens, double patience,
+  /// tokens: of the whole prefix. patience: seconds, from now on and by `clock`, that a request waits altogether.
+  PrefixLoad(std::shared_ptr<LoadSync> sync, std::vector<Piece> pieces, int64_t tokens, double patience, KvClock clock,
              std::function<void(double)> waited);
 
   bool WaitLayer(int64_t layer) override;
@@ -69,6 +81,7 @@ class PrefixLoad final : public KvLoad {
   std::shared_ptr<LoadSync> sync_;
   std::vector<Piece> pieces_;  // by first_token
   int64_t valid_tokens_;
+  KvClock clock_;
   Clock::time_point deadline_;
   std::function<void(double)> waited_;
   int64_t layers_there_ = 0;  // layers below are known to have come

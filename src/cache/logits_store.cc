@@ -18,6 +18,7 @@ constexpr double kPatience = 0.25, kSlowRate = 1e8;
 }  // namespace
 
 struct LogitsStore::Loading final : KvLogits {
+  KvClock clock;
   std::chrono::steady_clock::time_point deadline;
   KvBlockRef block;
   mutable std::mutex mutex;
@@ -26,7 +27,7 @@ struct LogitsStore::Loading final : KvLogits {
 
   State state() const override {
     const std::lock_guard lock(mutex);
-    if (now == State::kWaiting && std::chrono::steady_clock::now() > deadline) return State::kFailed;
+    if (now == State::kWaiting && clock() > deadline) return State::kFailed;
     return now;
   }
   std::vector<float> Take() override {
@@ -74,6 +75,7 @@ Result<std::unique_ptr<LogitsStore>> LogitsStore::Open(Env& env, AsyncIo* io, co
                                                        const Options& options) {
   std::unique_ptr<LogitsStore> store(new LogitsStore);
   store->memory_limit_ = options.memory_bytes;
+  store->clock_ = options.clock;
   if (options.directory.empty()) return store;
   // Logits depend on all that rows depend on, their element type too.
   const KvSpace logits_space = {.model_fingerprint = "logits after " + ToHex(space.Digest()),
@@ -244,7 +246,8 @@ LogitsStore::Found LogitsStore::Find(const BlockKey& key, std::span<const int32_
   auto loading = std::make_shared<Loading>();
   const double rate = tier_->stats().read_bytes_per_second;
   const double patience = kPatience + 4 * static_cast<double>(stored_bytes_) / (rate > 0 ? rate : kSlowRate);
-  loading->deadline = std::chrono::steady_clock::now() +
+  loading->clock = clock_;
+  loading->deadline = clock_() +
                       std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(patience));
   loading->block = std::move(*block);
   std::vector<TierRead> reads;

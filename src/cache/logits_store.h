@@ -37,6 +37,7 @@ class LogitsStore {
     int64_t values = 0;        // of one set on disk; others stay in memory
     bool direct_io = true;
     std::string key_file;
+    KvClock clock;             // never empty
   };
 
   /// io: may be nullptr without a directory; outlives the store. Errors: see SsdTier::Open.
@@ -95,6 +96,7 @@ class LogitsStore {
   void Corrupt(const BlockKey& key, TierHandle handle);
 
   int64_t memory_limit_ = 0, values_ = 0, stored_bytes_ = 0;
+  KvClock clock_;
   std::unique_ptr<KvPool> pool_;  // memory for I/O
   mutable std::mutex mutex_;
   std::condition_variable written_;
