@@ -136,9 +136,10 @@ class KvCacheImpl final : public KvCache {
   void EnforceTenantMemory(Tenant& tenant);
   bool HasShareOfDisk(const Tenant& tenant) const;  // room for at least a block
   void QueueWrite(Entry& entry);
-  /// Reads a little of what is stored, so that the first request's plan rests on a measured rate. Returns what of it does
-  /// not verify.
-  std::set<TierHandle> MeasureDisk(std::span<const StoredBlock> stored);
+  /// Reads a sample of what is stored, the latest blocks: the first request's plan then rests on a rate that was measured,
+  /// and damage among what is most likely asked for is found before anybody asks. Waits half a second at most. Where so little
+  /// is stored that loading all of it takes no time worth planning, nothing is read. Returns what does not verify.
+  std::set<TierHandle> SampleDisk(std::span<const StoredBlock> stored);
   void KeeperLoop(std::stop_token stop);
   void WriteQueued(std::unique_lock<std::mutex>& lock);
   bool MakeRoomOnDisk(std::unique_lock<std::mutex>& lock, Tenant& tenant);  // false: there is none

@@ -59,7 +59,7 @@ Status KvCacheImpl::Open() {
   std::vector<StoredBlock> stored;
   const auto found = [&](const StoredBlock& block) { stored.push_back(block); };
   FATHOM_TRY(disk_, options_.tier ? options_.tier(pool_, found) : OpenSsd(options_.disk_bytes - logits_bytes, found));
-  const std::set<TierHandle> corrupt = MeasureDisk(stored);
+  const std::set<TierHandle> corrupt = SampleDisk(stored);
   stats_.corrupt += static_cast<int64_t>(corrupt.size());
   BlockUses uses;
   if (!options_.directory.empty()) {
@@ -152,8 +152,9 @@ bool KvCacheImpl::HasBlock(const BlockMeta& end) const {
          std::equal(end.token_span().begin(), end.token_span().end(), child->second->meta.tokens.begin());
 }
 
-std::set<TierHandle> KvCacheImpl::MeasureDisk(std::span<const StoredBlock> stored) {
+std::set<TierHandle> KvCacheImpl::SampleDisk(std::span<const StoredBlock> stored) {
   constexpr int64_t kBytes = int64_t{16} << 20;
+  constexpr int64_t kLeastBytes = int64_t{4} << 20;  // stored altogether
   constexpr auto kPatience = std::chrono::milliseconds(500);
   struct Answers {  // outlives this call where the device does not answer
     std::mutex mutex;
@@ -161,6 +162,7 @@ std::set<TierHandle> KvCacheImpl::MeasureDisk(std::span<const StoredBlock> store
     int left = 0;
     std::set<TierHandle> corrupt;
   };
+  if (std::ssize(stored) * space_.layout.block_bytes() < kLeastBytes) return {};
   auto answers = std::make_shared<Answers>();
   std::vector<TierRead> reads;
   // The latest: what is most likely to be asked for is checked first of all, too.
@@ -182,7 +184,8 @@ std::set<TierHandle> KvCacheImpl::MeasureDisk(std::span<const StoredBlock> store
   disk_->Get(std::move(reads), IoPriority::kDemand);
   std::unique_lock lock(answers->mutex);
   // A device that does not answer is a request's to find out.
-  if (answers->changed.wait_for(lock, kPatience, [&] { return answers->left == 0; })) last_read_ = Now();
+  if (WaitUntil(answers->changed, lock, options_.clock, options_.clock() + kPatience, [&] { return answers->left == 0; }))
+    last_read_ = Now();
   return answers->corrupt;
 }
 
