@@ -20,7 +20,9 @@ void CheckSuperblock(std::span<const std::byte> page) {
     if (info.error().message.empty()) std::abort();
     return;
   }
-  if (!info->Check() || info->file_bytes() <= 0 || info->layer_offset(info->slots - 1, info->layers - 1) < 0)
+  const int64_t last = info->layer_offset(info->slots - 1, info->layers - 1) + info->layer_bytes();
+  if (!info->Check() || last != info->file_bytes() || info->header_offset(info->slots - 1) < kSegmentPage ||
+      info->whole_slots(last) != info->slots)
     std::abort();
   std::vector<std::byte> again(kSegmentPage);
   EncodeSuperblock(*info, again);

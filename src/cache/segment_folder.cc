@@ -147,7 +147,7 @@ Status SegmentFolder::OpenOwn(const std::string& path, const std::string& key_fi
                 path, key_file);
   }
   FATHOM_TRY(const int64_t bytes, (*file)->Size());
-  const int64_t whole = std::clamp<int64_t>((bytes - kSegmentPage) / info->slot_bytes(), 0, info->slots);
+  const int64_t whole = info->whole_slots(bytes);
   own_bytes_ += info->file_bytes();
   segments_.push_back({*info, std::move(*file), whole});
   return {};

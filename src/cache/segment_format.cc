@@ -15,7 +15,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "numbers are stored as they stand in memory");
 
 constexpr std::string_view kSuperMagic = "fathomKV", kSlotMagic = "fathomSL";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kSlotVersion = 1;
 constexpr size_t kPublicBytes = 80;  // of a slot header, covered by the private part's tag
 constexpr size_t kTagAt = 80, kPrivateAt = 96, kPrivateBytes = 320, kEntriesAt = 416;
 constexpr uint32_t kStateBlock = 1, kStateFreed = 2;
@@ -41,8 +41,10 @@ BlockKey TakeKey(std::span<const std::byte> in, size_t at) {
   return {Take<uint64_t>(in, at), Take<uint64_t>(in, at + 8)};
 }
 
+// The first byte is zero and every other like the one before it: at memcmp's speed, as opening asks it of whole headers.
 bool IsZero(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+  return bytes.empty() ||
+         (bytes[0] == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
 bool HasMagic(std::span<const std::byte> in, std::string_view magic) {
@@ -111,7 +113,13 @@ int64_t SegmentInfo::header_bytes() const {
   return (bytes + kSegmentPage - 1) / kSegmentPage * kSegmentPage;
 }
 
+int64_t SegmentInfo::whole_slots(int64_t bytes) const {
+  const int64_t whole = version == 1 ? (bytes - kSegmentPage) / slot_bytes() : (bytes - rows_offset(0)) / rows_bytes();
+  return std::clamp<int64_t>(whole, 0, slots);
+}
+
 Status SegmentInfo::Check() const {
+  if (version < 1 || version > kSegmentVersion) return Fail(ErrorCode::kInvalidArgument, "version {}", version);
   if (layers < 1 || layers > kSegmentMostLayers) {
     return Fail(ErrorCode::kInvalidArgument, "{} layers, not in [1, {}]", layers, kSegmentMostLayers);
   }
@@ -140,7 +148,7 @@ void EncodeSuperblock(const SegmentInfo& info, std::span<std::byte> page) {
   assert(info.Check() && page.size() == kSegmentPage);
   std::fill(page.begin(), page.end(), std::byte{0});
   std::memcpy(page.data(), kSuperMagic.data(), kSuperMagic.size());
-  Put(page, 8, kVersion);
+  Put(page, 8, info.version);
   Put(page, 12, static_cast<uint32_t>(info.header_bytes()));
   PutKey(page, 16, info.space);
   Put(page, 32, static_cast<uint32_t>(info.layers));
@@ -163,10 +171,12 @@ Result<SegmentInfo> DecodeSuperblock(std::span<const std::byte> page) {
     return Fail(ErrorCode::kCorrupt, "is not a KV segment (magic)");
   }
   if (!ChecksumFits(page)) return Fail(ErrorCode::kCorrupt, "superblock: checksum");
-  if (const auto version = Take<uint32_t>(page, 8); version != kVersion) {
-    return Fail(ErrorCode::kUnsupported, "superblock: version {}; this fathom knows {}", version, kVersion);
-  }
   SegmentInfo info;
+  info.version = Take<uint32_t>(page, 8);
+  if (info.version < 1 || info.version > kSegmentVersion) {
+    return Fail(ErrorCode::kUnsupported, "superblock: version {}; this fathom knows up to {}", info.version,
+                kSegmentVersion);
+  }
   info.space = TakeKey(page, 16);
   info.layers = Take<uint32_t>(page, 32);
   info.row_values = Take<uint32_t>(page, 36);
@@ -198,7 +208,7 @@ Status EncodeSlotHeader(const SegmentInfo& info, const SlotHeader& header, const
   std::fill(out.begin(), out.end(), std::byte{0});
   if (header.state == SlotState::kEmpty) return {};
   std::memcpy(out.data(), kSlotMagic.data(), kSlotMagic.size());
-  Put(out, 8, kVersion);
+  Put(out, 8, kSlotVersion);
   Put(out, 12, header.state == SlotState::kBlock ? kStateBlock : kStateFreed);
   PutKey(out, 16, info.space);
   if (header.state == SlotState::kBlock) {
@@ -232,7 +242,7 @@ Result<SlotHeader> DecodeSlotHeader(const SegmentInfo& info, const BlockCipher* 
   if (IsZero(in)) return header;
   if (!HasMagic(in, kSlotMagic)) return Fail(ErrorCode::kCorrupt, "slot header: magic");
   if (!ChecksumFits(in)) return Fail(ErrorCode::kCorrupt, "slot header: checksum");
-  if (Take<uint32_t>(in, 8) != kVersion) return Fail(ErrorCode::kCorrupt, "slot header: version");
+  if (Take<uint32_t>(in, 8) != kSlotVersion) return Fail(ErrorCode::kCorrupt, "slot header: version");
   if (TakeKey(in, 16) != info.space) return Fail(ErrorCode::kCorrupt, "slot header: another space");
   const auto state = Take<uint32_t>(in, 12);
   if (state == kStateFreed) {

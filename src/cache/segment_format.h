@@ -17,6 +17,7 @@
 namespace fathom {
 
 inline constexpr int64_t kSegmentPage = 4096;
+inline constexpr uint32_t kSegmentVersion = 2;  // of files that are made; those of version 1 are used as they are
 inline constexpr int64_t kSegmentMostLayers = 384;
 inline constexpr int64_t kSegmentMostSlots = (int64_t{1} << 20) - 1;
 inline constexpr int64_t kSegmentMostRowBytes = int64_t{1} << 20;
@@ -32,16 +33,25 @@ struct SegmentInfo {
   int64_t created_at = 0;  // seconds since 1970
   bool encrypted = false;
   BlockCipher::KeyId key_id{};
+  uint32_t version = kSegmentVersion;
 
   int64_t entry_bytes() const { return encrypted ? 16 : 8; }
   int64_t header_bytes() const;
   int64_t layer_bytes() const { return KvLayout::kBlockTokens * row_bytes; }
-  int64_t slot_bytes() const { return header_bytes() + layers * layer_bytes(); }
+  int64_t rows_bytes() const { return layers * layer_bytes(); }
+  int64_t slot_bytes() const { return header_bytes() + rows_bytes(); }
   int64_t file_bytes() const { return kSegmentPage + slots * slot_bytes(); }
-  int64_t slot_offset(int64_t slot) const { return kSegmentPage + slot * slot_bytes(); }
-  int64_t layer_offset(int64_t slot, int64_t layer) const {
-    return slot_offset(slot) + header_bytes() + layer * layer_bytes();
+  /// All headers stand before all rows; in version 1 each stands before its own.
+  int64_t header_offset(int64_t slot) const {
+    return kSegmentPage + slot * (version == 1 ? slot_bytes() : header_bytes());
   }
+  int64_t rows_offset(int64_t slot) const {
+    return version == 1 ? header_offset(slot) + header_bytes()
+                        : kSegmentPage + slots * header_bytes() + slot * rows_bytes();
+  }
+  int64_t layer_offset(int64_t slot, int64_t layer) const { return rows_offset(slot) + layer * layer_bytes(); }
+  /// How many slots stand whole in a file of so many bytes.
+  int64_t whole_slots(int64_t bytes) const;
   /// Of one layer of a block with `count` tokens: its rows, and what is read and written for them.
   int64_t used_bytes(int64_t count) const { return count * row_bytes; }
   int64_t padded_bytes(int64_t count) const {

@@ -50,7 +50,23 @@ TEST(SegmentFormat, SizesFitTheirPages) {
   EXPECT_EQ(Info(true, 229).header_bytes(), 4096);
   EXPECT_EQ(Info(true, 230).header_bytes(), 8192);
   EXPECT_EQ(Info().slot_bytes(), 4096 + 3 * 64 * 256);
-  EXPECT_EQ(Info().layer_offset(2, 1), 4096 + 2 * Info().slot_bytes() + 4096 + 64 * 256);
+  EXPECT_EQ(Info().file_bytes(), 4096 + 5 * Info().slot_bytes());
+  EXPECT_EQ(Info().header_offset(0), 4096);
+  EXPECT_EQ(Info().header_offset(4), 4096 + 4 * 4096);
+  EXPECT_EQ(Info().rows_offset(0), 4096 + 5 * 4096);
+  EXPECT_EQ(Info().layer_offset(2, 1), 4096 + 5 * 4096 + 2 * 3 * 64 * 256 + 64 * 256);
+  EXPECT_EQ(Info().rows_offset(4) + Info().rows_bytes(), Info().file_bytes());
+  EXPECT_EQ(Info().whole_slots(0), 0);
+  EXPECT_EQ(Info().whole_slots(Info().rows_offset(3)), 3);
+  EXPECT_EQ(Info().whole_slots(Info().rows_offset(3) - 1), 2);
+  EXPECT_EQ(Info().whole_slots(INT64_MAX), 5);
+  SegmentInfo first = Info();
+  first.version = 1;
+  EXPECT_EQ(first.file_bytes(), Info().file_bytes());
+  EXPECT_EQ(first.header_offset(2), 4096 + 2 * first.slot_bytes());
+  EXPECT_EQ(first.layer_offset(2, 1), 4096 + 2 * first.slot_bytes() + 4096 + 64 * 256);
+  EXPECT_EQ(first.whole_slots(first.header_offset(3)), 3);
+  EXPECT_EQ(first.whole_slots(first.header_offset(3) - 1), 2);
   EXPECT_EQ(Info().padded_bytes(64), 64 * 256);
   EXPECT_EQ(Info().padded_bytes(16), 4096);
   EXPECT_EQ(Info().padded_bytes(17), 8192);
@@ -58,11 +74,13 @@ TEST(SegmentFormat, SizesFitTheirPages) {
 
 TEST(SegmentFormat, SuperblockComesBackAndAnyFlippedBitIsNoticed) {
   for (bool encrypted : {false, true}) {
-    const SegmentInfo info = Info(encrypted);
+    SegmentInfo info = Info(encrypted);
+    info.version = encrypted ? 1 : 2;
     std::vector<std::byte> page(4096);
     EncodeSuperblock(info, page);
     auto back = DecodeSuperblock(page);
     ASSERT_TRUE(back) << back.error().message;
+    EXPECT_EQ(back->version, info.version);
     EXPECT_EQ(back->space, info.space);
     EXPECT_EQ(back->layers, info.layers);
     EXPECT_EQ(back->row_values, info.row_values);
@@ -94,7 +112,9 @@ TEST(SegmentFormat, ValuesOutOfRangeAreRefusedThoughTheChecksumFits) {
     return DecodeSuperblock(page);
   };
   EXPECT_TRUE(with(64, uint64_t{99}));
-  auto newer = with(8, uint32_t{2});
+  EXPECT_TRUE(with(8, uint32_t{1}));
+  EXPECT_FALSE(with(8, uint32_t{0}));
+  auto newer = with(8, uint32_t{3});
   ASSERT_FALSE(newer);
   EXPECT_EQ(newer.error().code, ErrorCode::kUnsupported);
   EXPECT_FALSE(with(12, uint32_t{8192}));

@@ -182,7 +182,7 @@ TEST_P(SsdFaultTest, ReadErrorsAreErrorsOfTheRead) {
   Faults([](DirectFaults& faults) { faults = {}; });
   EXPECT_TRUE(tier_.Get(*handle, 1).value()) << "the block stays";
   // A byte that comes back flipped, in every layer and at the block's ends.
-  const int64_t rows = 4096 + 4096, layer = SpaceForTest().layout.layer_bytes();
+  const int64_t rows = 4096 + 8 * 4096, layer = SpaceForTest().layout.layer_bytes();
   for (int64_t at : {rows, rows + layer - 1, rows + layer, rows + 2 * layer + 77, rows + 3 * layer - 1}) {
     Faults([&](DirectFaults& faults) { faults.read_xor = {{at, 0x08}}; });
     auto flipped = tier_.Get(*handle, 1);
@@ -197,7 +197,7 @@ TEST_P(SsdFaultTest, HeadersThatCannotBeReadAreLeftAlone) {
   ASSERT_TRUE(tier_.Open(options_));
   for (uint64_t seed = 0; seed < 8; ++seed) ASSERT_TRUE(tier_.Put(seed));
   tier_.Close();
-  Faults([&](DirectFaults& faults) { faults.fail_reads_from = 4096 + 5 * slot_bytes(); });
+  Faults([&](DirectFaults& faults) { faults.fail_reads_from = 4096 + 5 * 4096; });
   ASSERT_TRUE(tier_.Open(options_));
   EXPECT_EQ(tier_.found.size(), 5u);
   EXPECT_FALSE(tier_.Put(20)) << "no slot of those that cannot be read is written to";

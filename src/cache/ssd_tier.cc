@@ -87,8 +87,49 @@ Status SsdTierImpl::Start() {
   return {};
 }
 
+std::vector<Status> SsdTierImpl::ReadHeaders(std::span<const SlotRef> slots, std::byte* into) {
+  const int64_t header_bytes = prototype_.header_bytes();
+  const auto offset = [&](size_t i) { return slots[i].segment->info.header_offset(slots[i].slot_index); };
+  struct Run {  // headers that stand one after the other
+    size_t first, count;
+  };
+  std::vector<Run> runs;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (i > 0 && slots[i].segment == slots[i - 1].segment && offset(i) == offset(i - 1) + header_bytes &&
+        static_cast<int64_t>(runs.back().count + 1) * header_bytes <= kChunkBytes) {
+      ++runs.back().count;
+    } else {
+      runs.push_back({i, 1});
+    }
+  }
+  std::vector<Status> each(slots.size());
+  const auto read = [&](const std::vector<Run>& wanted) {
+    std::latch left(std::ssize(wanted));
+    std::vector<AsyncIoRequest> requests;
+    for (const Run& run : wanted) {
+      requests.push_back({slots[run.first].segment->file.get(), false, offset(run.first),
+                          into + static_cast<int64_t>(run.first) * header_bytes,
+                          static_cast<int64_t>(run.count) * header_bytes, 0, [&each, &left, first = run.first](Status status) {
+                            each[first] = std::move(status);
+                            left.count_down();
+                          }});
+    }
+    io_.Submit(std::move(requests));
+    left.wait();
+  };
+  read(runs);
+  // A place that cannot be read costs no more than its own header.
+  std::vector<Run> alone;
+  for (const Run& run : runs) {
+    if (run.count == 1 || each[run.first]) continue;
+    for (size_t i = run.first; i < run.first + run.count; ++i) alone.push_back({i, 1});
+  }
+  if (!alone.empty()) read(alone);
+  return each;
+}
+
 Status SsdTierImpl::Load(const std::function<void(const StoredBlock&)>& found) {
-  constexpr size_t kWave = 1024;  // headers read at once
+  constexpr size_t kWave = 4096;  // headers read at once
   std::vector<SlotRef> all;
   for (SegmentFolder::Segment& segment : folder_->TakeSegments()) {
     const int64_t usable = segment.usable_slots;
@@ -116,20 +157,7 @@ Status SsdTierImpl::Load(const std::function<void(const StoredBlock&)>& found) {
   FATHOM_TRY(PageBuffer buffer, PageBuffer::Allocate(static_cast<int64_t>(std::min(kWave, all.size()) * header_bytes)));
   for (size_t begin = 0; begin < all.size(); begin += kWave) {
     const std::span<const SlotRef> wave(all.data() + begin, std::min(kWave, all.size() - begin));
-    std::vector<Status> read(wave.size());
-    std::latch left(static_cast<ptrdiff_t>(wave.size()));
-    std::vector<AsyncIoRequest> requests;
-    for (size_t i = 0; i < wave.size(); ++i) {
-      const Segment& segment = *wave[i].segment;
-      requests.push_back({segment.file.get(), false, segment.info.slot_offset(wave[i].slot_index),
-                          buffer.data() + i * header_bytes, static_cast<int64_t>(header_bytes), 0,
-                          [&read, &left, i](Status status) {
-                            read[i] = std::move(status);
-                            left.count_down();
-                          }});
-    }
-    io_.Submit(std::move(requests));
-    left.wait();
+    const std::vector<Status> read = ReadHeaders(wave, buffer.data());
     for (size_t i = 0; i < wave.size(); ++i) {
       Slot& slot = wave[i].slot();
       if (!read[i]) {
@@ -298,7 +326,7 @@ void SsdTierImpl::Get(std::vector<TierRead> reads, IoPriority priority) {
         const int64_t bytes = (layers - 1) * prototype_.layer_bytes() + padded;
         op->bytes += bytes;
         requests.push_back(
-            {ref->segment->file.get(), false, prototype_.layer_offset(ref->slot_index, layer),
+            {ref->segment->file.get(), false, ref->segment->info.layer_offset(ref->slot_index, layer),
              op->read.into->layer(layer), bytes, static_cast<uint8_t>(priority),
              [this, op, layer, layers](Status status) {
                checks_.Post([this, op, layer, layers, status = std::move(status)]() mutable {

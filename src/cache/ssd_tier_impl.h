@@ -85,6 +85,9 @@ class SsdTierImpl : public SsdTier {
   struct WriteOp;
   using Lock = std::unique_lock<std::mutex>;
 
+  /// The headers of `slots`, one after the other in `into`; one status a slot.
+  std::vector<Status> ReadHeaders(std::span<const SlotRef> slots, std::byte* into);
+
   // Table (all REQUIRE mutex_ held).
   static TierHandle HandleOf(const SlotRef& ref);
   Result<SlotRef> Find(TierHandle handle) const;
@@ -110,6 +113,7 @@ class SsdTierImpl : public SsdTier {
     Segment* segment;
     int64_t offset, bytes;
   };
+  static std::array<Range, 2> PlacesOf(const SlotRef& ref);  // the header's and the rows'
   /// Writes `content` over and over into every range, and waits. One status a range.
   std::vector<Status> Overwrite(std::span<const Range> ranges, std::span<const std::byte> content, IoPriority priority);
   std::vector<SlotRef> TakeFree(size_t most, bool (*wanted)(const Slot&));  // to kBusy. REQUIRES: mutex_ held
@@ -122,7 +126,7 @@ class SsdTierImpl : public SsdTier {
 
   AsyncIo& io_;
   const SsdTierOptions options_;
-  const SegmentInfo prototype_;  // slots and number do not count
+  const SegmentInfo prototype_;  // of all segments; where something stands, only each one's own info knows
   const std::unique_ptr<BlockCipher> cipher_;
   const std::unique_ptr<SegmentFolder> folder_;  // the writer's, once started
   PageBuffer freed_header_, zeros_;

@@ -28,7 +28,11 @@ class SsdTierTest : public ::testing::TestWithParam<Kind> {
     options_.segment_bytes = 4096 + 8 * slot_bytes();  // eight blocks
     if (GetParam().encrypted) options_.key_file = folder_ / "key";
   }
-  static int64_t slot_bytes() { return 4096 + SpaceForTest().layout.block_bytes(); }
+  static int64_t block_bytes() { return SpaceForTest().layout.block_bytes(); }
+  static int64_t slot_bytes() { return 4096 + block_bytes(); }
+  // Where a file of eight blocks has them.
+  static int64_t HeaderAt(int64_t slot) { return 4096 + slot * 4096; }
+  static int64_t RowsAt(int64_t slot) { return 4096 + 8 * 4096 + slot * block_bytes(); }
   static std::string SpaceFolder(const std::string& directory, const KvSpace& space = SpaceForTest()) {
     return directory + "/" + ToHex(space.Digest());
   }
@@ -239,7 +243,7 @@ TEST_P(SsdTierTest, WipingLeavesNothingOfIt) {
   // A piece of each block's stored rows, as they stand in the file.
   const std::string before = ReadFile(SegmentFiles().at(0));
   const auto piece = [&](int64_t slot) {
-    return before.substr(static_cast<size_t>(4096 + slot * slot_bytes() + 4096 + 20000), 64);
+    return before.substr(static_cast<size_t>(RowsAt(slot) + 20000), 64);
   };
   ASSERT_TRUE(tier->Erase(std::vector{handles[4]}, false));  // evicted: its rows stay, for now
   ASSERT_TRUE(tier->Erase(std::vector{handles[1], handles[2]}, true));
@@ -247,8 +251,10 @@ TEST_P(SsdTierTest, WipingLeavesNothingOfIt) {
   for (int64_t slot : {1, 2, 4}) {
     EXPECT_NE(before.find(piece(slot)), std::string::npos);
     EXPECT_EQ(after.find(piece(slot)), std::string::npos) << slot;
-    const auto begin = static_cast<size_t>(4096 + slot * slot_bytes());
-    EXPECT_EQ(after.substr(begin, static_cast<size_t>(slot_bytes())).find_first_not_of('\0'), std::string::npos);
+    for (const auto& [begin, bytes] : {std::pair(HeaderAt(slot), int64_t{4096}), {RowsAt(slot), block_bytes()}}) {
+      const std::string place = after.substr(static_cast<size_t>(begin), static_cast<size_t>(bytes));
+      EXPECT_EQ(place.find_first_not_of('\0'), std::string::npos);
+    }
   }
   for (int64_t slot : {0, 3, 5}) EXPECT_NE(after.find(piece(slot)), std::string::npos);
   EXPECT_FALSE(tier.Get(handles[1], 1));
@@ -313,7 +319,6 @@ TEST_P(SsdTierTest, ClosingCancelsWhatWaits) {
 // Damage to files.
 
 TEST_P(SsdTierTest, AFlippedByteIsAMissNeverAnAnswer) {
-  const int64_t slot = slot_bytes();
   TierForTest tier(Env::Default(), *io_, SpaceForTest());
   std::string good;
   const auto build = [&](TierForTest& tier) {
@@ -328,7 +333,7 @@ TEST_P(SsdTierTest, AFlippedByteIsAMissNeverAnAnswer) {
   // In slot 2: magic, version, space, sequence, count, a token, a checksum or tag, the header's end.
   for (int64_t at : {0, 8, 20, 32, 96, 148, 160, 420, 3000, 4095}) {
     build(tier);
-    Flip(SegmentFiles().at(0), 4096 + 2 * slot + at);
+    Flip(SegmentFiles().at(0), HeaderAt(2) + at);
     ASSERT_TRUE(tier.Open(options_));
     EXPECT_EQ(tier.found.size(), 3u) << at;
     EXPECT_EQ(FindSeed(tier, 2), nullptr);
@@ -337,9 +342,9 @@ TEST_P(SsdTierTest, AFlippedByteIsAMissNeverAnAnswer) {
     EXPECT_TRUE(tier.Put(2)) << "healed: the slot is used again";
     tier.Close();
   }
-  for (int64_t at : {4096 + 0, 4096 + 20000, static_cast<int>(slot) - 1}) {
+  for (int64_t at : {int64_t{0}, int64_t{20000}, block_bytes() - 1}) {
     build(tier);
-    Flip(SegmentFiles().at(0), 4096 + 2 * slot + at, '\x80');
+    Flip(SegmentFiles().at(0), RowsAt(2) + at, '\x80');
     ASSERT_TRUE(tier.Open(options_));
     EXPECT_EQ(tier.found.size(), 4u);
     auto read = tier.Get(FindSeed(tier, 2)->handle, 2);
@@ -354,9 +359,8 @@ TEST_P(SsdTierTest, AFlippedByteIsAMissNeverAnAnswer) {
 }
 
 TEST_P(SsdTierTest, SegmentsCutShortAnywhere) {
-  const int64_t slot = slot_bytes();
-  for (int64_t bytes : {int64_t{0}, int64_t{100}, int64_t{4096}, 4096 + slot, 4096 + slot + 4096, 4096 + 3 * slot - 512,
-                        4096 + 3 * slot, 4096 + 4 * slot + 100}) {
+  for (int64_t bytes : {int64_t{0}, int64_t{100}, int64_t{4096}, HeaderAt(1), HeaderAt(2) - 512, HeaderAt(7), RowsAt(0),
+                        RowsAt(1) - 512, RowsAt(1), RowsAt(3) - 512, RowsAt(3), RowsAt(4) + 100}) {
     TierForTest tier(Env::Default(), *io_, SpaceForTest());
     fs::remove_all(options_.directory);
     ASSERT_TRUE(tier.Open(options_));
@@ -365,7 +369,7 @@ TEST_P(SsdTierTest, SegmentsCutShortAnywhere) {
     tier.Close();
     fs::resize_file(SegmentFiles().at(0), static_cast<uintmax_t>(bytes));
     ASSERT_TRUE(tier.Open(options_));
-    const int64_t whole = std::clamp<int64_t>((bytes - 4096) / slot, 0, 4);
+    const int64_t whole = std::clamp<int64_t>((bytes - RowsAt(0)) / block_bytes(), 0, 4);
     // A block whose header survived is found; its lost rows are zeros, which do not verify.
     EXPECT_GE(static_cast<int64_t>(tier.found.size()), whole) << bytes;
     EXPECT_EQ(VerifyFound(tier, false), whole) << bytes;
@@ -409,15 +413,70 @@ TEST_P(SsdTierTest, ANewerVersionIsRefusedAndLeftAlone) {
   tier.Close();
   const std::string path = SegmentFiles().at(0);
   std::string bytes = ReadFile(path);
-  bytes[8] = 2;
+  bytes[8] = 3;
   const uint64_t sum = RowsChecksum(std::as_bytes(std::span(bytes)).first(4088));
   std::memcpy(bytes.data() + 4088, &sum, 8);
   std::ofstream(path, std::ios::binary) << bytes;
   auto status = tier.Open(options_);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(status.error().message.find("version 2"), std::string::npos) << status.error().message;
+  EXPECT_NE(status.error().message.find("version 3"), std::string::npos) << status.error().message;
   EXPECT_EQ(ReadFile(path), bytes);
+}
+
+// As an older fathom made it: every header before its rows.
+TEST_P(SsdTierTest, FilesOfVersion1AreUsedAsTheyAre) {
+  TierForTest tier(Env::Default(), *io_, SpaceForTest());
+  ASSERT_TRUE(tier.Open(options_));
+  for (uint64_t seed = 0; seed < 6; ++seed) ASSERT_TRUE(tier.Put(seed, seed == 3 ? 20 : 64));
+  tier.Close();
+  const std::string path = SegmentFiles().at(0), bytes = ReadFile(path);
+  const SegmentInfo now = *DecodeSuperblock(std::as_bytes(std::span(bytes)).first(4096));
+  EXPECT_EQ(now.version, 2u);
+  SegmentInfo then = now;
+  then.version = 1;
+  std::string old(static_cast<size_t>(then.file_bytes()), '\0');
+  EncodeSuperblock(then, std::as_writable_bytes(std::span(old)).first(4096));
+  const auto move = [&](int64_t from, int64_t to, int64_t count) {
+    old.replace(static_cast<size_t>(to), static_cast<size_t>(count), bytes, static_cast<size_t>(from),
+                static_cast<size_t>(count));
+  };
+  for (int64_t slot = 0; slot < now.slots; ++slot) {
+    move(now.header_offset(slot), then.header_offset(slot), now.header_bytes());
+    move(now.rows_offset(slot), then.rows_offset(slot), now.rows_bytes());
+  }
+  std::ofstream(path, std::ios::binary) << old;
+
+  ASSERT_TRUE(tier.Open(options_));
+  EXPECT_EQ(tier.found.size(), 6u);
+  EXPECT_EQ(VerifyFound(tier), 6);
+  ASSERT_TRUE(tier->Erase(std::vector{FindSeed(tier, 1)->handle}, false));
+  ASSERT_TRUE(tier->Erase(std::vector{FindSeed(tier, 2)->handle}, true));
+  for (uint64_t seed = 10; seed < 16; ++seed) ASSERT_TRUE(tier.Put(seed));  // four in its free slots, two in a new file
+  tier.Close();
+  EXPECT_EQ(SegmentFiles().size(), 2u);
+  EXPECT_EQ(ReadFile(path).size(), old.size());
+  ASSERT_TRUE(tier.Open(options_));
+  EXPECT_EQ(tier.found.size(), 10u);
+  EXPECT_EQ(VerifyFound(tier), 10);
+  tier.Close();
+  fs::resize_file(path, static_cast<uintmax_t>(then.header_offset(3) + 4096));
+  ASSERT_TRUE(tier.Open(options_));
+  EXPECT_EQ(VerifyFound(tier, false), 5) << "three whole slots of the first file, two in the other";
+}
+
+TEST_P(SsdTierTest, OpeningReadsManyHeadersWithOneRequest) {
+  TierForTest tier(faulty_, *io_, SpaceForTest());
+  options_.segment_bytes = 4096 + 300 * slot_bytes();
+  ASSERT_TRUE(tier.Open(options_));
+  for (uint64_t seed = 0; seed < 5; ++seed) ASSERT_TRUE(tier.Put(seed));
+  tier.Close();
+  const DirectCounts before = faulty_.direct_counts();
+  ASSERT_TRUE(tier.Open(options_));
+  EXPECT_EQ(tier.found.size(), 5u);
+  const DirectCounts after = faulty_.direct_counts();
+  EXPECT_EQ(after.reads - before.reads, 3) << "the superblock; 1 MiB of headers; the others";
+  EXPECT_EQ(after.bytes_read - before.bytes_read, 4096 + 300 * 4096);
 }
 
 // Folders, spaces, keys.

@@ -187,7 +187,7 @@ Status SsdTierImpl::Prepare(WriteOp& op) {
       if (!direct) std::memcpy(memory, rows.data(), rows.size());
     }
     if (!direct) std::memset(memory + used, 0, static_cast<size_t>(padded - used));
-    const int64_t offset = prototype_.layer_offset(op.ref.slot_index, layer);
+    const int64_t offset = op.ref.segment->info.layer_offset(op.ref.slot_index, layer);
     if (whole && !op.rows.empty() && op.rows.back().bytes + padded <= kChunkBytes) {
       op.rows.back().bytes += padded;  // neighbours in memory and in the file
     } else {
@@ -204,7 +204,7 @@ Status SsdTierImpl::Prepare(WriteOp& op) {
 void SsdTierImpl::NextStage(const std::shared_ptr<WriteOp>& op, Status status) {
   if (!status) return FinishWrite(op, std::move(status));
   std::vector<WriteOp::Piece> pieces;
-  const int64_t at = prototype_.slot_offset(op->ref.slot_index), header_bytes = prototype_.header_bytes();
+  const int64_t at = op->ref.segment->info.header_offset(op->ref.slot_index), header_bytes = prototype_.header_bytes();
   switch (op->stage) {
     case WriteOp::Stage::kInvalidate:
       pieces.push_back({freed_header_.data(), at, header_bytes});
@@ -400,7 +400,7 @@ Status SsdTierImpl::FreeHeaders() {
   }
   std::vector<Range> ranges;
   for (const SlotRef& ref : slots) {
-    ranges.push_back({ref.segment, prototype_.slot_offset(ref.slot_index), prototype_.header_bytes()});
+    ranges.push_back({ref.segment, ref.segment->info.header_offset(ref.slot_index), prototype_.header_bytes()});
   }
   const auto each = Overwrite(ranges, freed_header_.span(), IoPriority::kBackground);
   Status status;
@@ -442,20 +442,28 @@ Status SsdTierImpl::SyncFiles() {
   return status;
 }
 
+std::array<SsdTierImpl::Range, 2> SsdTierImpl::PlacesOf(const SlotRef& ref) {
+  const SegmentInfo& info = ref.segment->info;
+  return {{{ref.segment, info.header_offset(ref.slot_index), info.header_bytes()},
+           {ref.segment, info.rows_offset(ref.slot_index), info.rows_bytes()}}};
+}
+
 // Zeros over everything, or at least nothing left to read. The slots are kBusy.
 Status SsdTierImpl::Wipe(std::span<const SlotRef> slots) {
   std::vector<Range> ranges;
   for (const SlotRef& ref : slots) {
-    ranges.push_back({ref.segment, prototype_.slot_offset(ref.slot_index), prototype_.slot_bytes()});
+    for (const Range& range : PlacesOf(ref)) ranges.push_back(range);
   }
-  auto each = Overwrite(ranges, zeros_.span(), IoPriority::kDemand);
+  const auto written = Overwrite(ranges, zeros_.span(), IoPriority::kDemand);
   Status status;
+  std::vector<bool> clean(slots.size(), true);
   std::set<Segment*> touched;
   for (size_t i = 0; i < ranges.size(); ++i) {
     touched.insert(ranges[i].segment);
     // Where it cannot be written it may still be given away.
-    if (!each[i] && ranges[i].segment->file->PunchHole(ranges[i].offset, ranges[i].bytes)) each[i] = {};
-    if (!each[i] && status) status = each[i];
+    if (written[i] || ranges[i].segment->file->PunchHole(ranges[i].offset, ranges[i].bytes)) continue;
+    clean[i / 2] = false;
+    if (status) status = written[i];
   }
   for (Segment* segment : touched) {
     if (auto synced = segment->file->Sync(); !synced && status) status = std::move(synced);
@@ -464,7 +472,7 @@ Status SsdTierImpl::Wipe(std::span<const SlotRef> slots) {
   for (size_t i = 0; i < slots.size(); ++i) {
     --busy_slots_;
     Slot& slot = slots[i].slot();
-    if (each[i]) {
+    if (clean[i]) {
       slot.on_disk = OnDisk::kZeros;
       slot.dirty = false;
       Release(slots[i]);
@@ -486,10 +494,11 @@ Status SsdTierImpl::ClearDirty() {
   }
   std::set<Segment*> touched;
   for (const SlotRef& ref : slots) {
-    Segment& segment = *ref.segment;
-    if (segment.file->PunchHole(prototype_.slot_offset(ref.slot_index), prototype_.slot_bytes())) {
+    const auto places = PlacesOf(ref);
+    if (std::all_of(places.begin(), places.end(),
+                    [](const Range& range) { return range.segment->file->PunchHole(range.offset, range.bytes).has_value(); })) {
       punched.push_back(ref);
-      touched.insert(&segment);
+      touched.insert(ref.segment);
     } else {
       by_writing.push_back(ref);
     }

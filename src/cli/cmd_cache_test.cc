@@ -208,7 +208,10 @@ TEST_F(CacheFolderCommand, VerifyDropsDamagedBlocks) {
   const auto folder = std::filesystem::path(cache_) / ToHex(space_.Digest());
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     std::fstream file(entry.path(), std::ios::binary | std::ios::in | std::ios::out);
-    file.seekp(4096 + 8192);  // rows of the first slot
+    int64_t slots = 0;  // whose headers stand before the rows
+    file.seekg(56);
+    file.read(reinterpret_cast<char*>(&slots), sizeof(slots));
+    file.seekp(4096 + slots * 4096);  // rows of the first slot
     file.put('x');
   }
   EXPECT_EQ(Cache({"verify"}), 1);
