@@ -205,6 +205,7 @@ Result<std::pair<int64_t, int64_t>> KvCacheImpl::Verify(
                      .layers = space_.layout.layers, .done = [&](Status status) { answer.set_value(std::move(status)); }});
     disk_->Get(std::move(reads), IoPriority::kBackground);
     const Status status = answer.get_future().get();
+    Tick(progress_);
     ++read;
     if (status) continue;
     if (status.error().code != ErrorCode::kCorrupt) return std::unexpected(status.error());

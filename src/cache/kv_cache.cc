@@ -30,9 +30,9 @@ Result<std::unique_ptr<KvCache>> KvCache::Create(Env& env, const KvSpace& space,
     return Fail(ErrorCode::kInvalidArgument, "a cache folder needs a size: say how much of the disk it may take");
   if (options.memory_bytes < 0 || options.disk_bytes < 0 || options.daily_write_bytes < 0)
     return Fail(ErrorCode::kInvalidArgument, "sizes of the cache must not be negative");
-  auto cache = std::make_unique<KvCacheImpl>(env, space, pool, options);
+  auto cache = std::make_unique<GuardedKvCache>(std::make_unique<KvCacheImpl>(env, space, pool, options), options);
   FATHOM_CHECK_OK(cache->Open());
-  return std::make_unique<GuardedKvCache>(std::move(cache), options.hang_seconds);
+  return cache;
 }
 
 double KvCacheImpl::Now() {
@@ -43,6 +43,7 @@ KvCacheImpl::KvCacheImpl(Env& env, const KvSpace& space, KvPool& pool, const Cac
     : env_(env),
       space_(space),
       pool_(pool),
+      pool_limit_(pool.max_bytes()),
       most_writes_(MostWritesInFlight(pool)),
       options_(WithClock(options)),
       memory_policy_(MakeEvictionPolicy(options.eviction, pool.max_bytes())),
@@ -65,6 +66,8 @@ KvCacheImpl::~KvCacheImpl() {
 }
 
 void KvCacheImpl::Detach() {
+  const std::lock_guard lock(pool_gone_mutex_);
+  pool_gone_ = true;
   pool_.SetReclaimer({});
   pool_.OnSlab({});
 }
@@ -250,7 +253,7 @@ void KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority) 
 }
 
 void KvCacheImpl::LoadDone(uint64_t id, const std::shared_ptr<BlockLoad>& load) {
-  ++*progress_;
+  Tick(progress_);
   bool failed;
   Error error;
   {

@@ -66,7 +66,9 @@ struct CacheOptions {
   /// The tier beneath memory, instead of an SSD's in `directory`: a remote store, a test's. disk_bytes and limits of the disk
   /// are then its own. Without a directory, pins, the day's count of writes and times of use last as long as the process.
   TierOpener tier;
-  double hang_seconds = 10;  // for which Flush and the end of the cache wait for a device that does nothing
+  /// For which opening, Forget, ForgetTenant, Verify, CollectGarbage, Flush and the end of the cache wait for a device that
+  /// does nothing; those that fail say so (kIo), and fail at once until it answers again.
+  double hang_seconds = 10;
   KvClock clock;  // by which requests' patience with a device is measured; empty: steady_clock
   TenantLimits default_limits;                        // of each tenant that is not named below
   std::map<std::string, TenantLimits> tenant_limits;  // by name
@@ -146,7 +148,8 @@ struct KeepCursor {
 class KvCache {
  public:
   /// pool: where blocks in memory come from; the cache becomes its reclaimer, and the pool outlives it. Errors: kInvalidArgument,
-  /// kIo, kResource; a folder in use by another process says so.
+  /// kIo (also when the device does nothing for hang_seconds: env must then live on), kResource; a folder in use by another
+  /// process says so.
   static Result<std::unique_ptr<KvCache>> Create(Env& env, const KvSpace& space, KvPool& pool,
                                                  const CacheOptions& options);
   /// Flushes; see there.
@@ -175,7 +178,7 @@ class KvCache {
   virtual Result<int64_t> Pin(std::string_view tenant, std::span<const int32_t> tokens, bool pinned) = 0;
   /// Erases, in memory and on disk and overwritten there, what only this conversation holds: its blocks that no other
   /// kept sequence shares, from the end on. everything: also shared ones and all that continues them. Returns the blocks
-  /// erased. Durable when this returns.
+  /// erased. Durable when this returns. kIo: some of it may still stand on the device, and may be found at the next opening.
   virtual Result<int64_t> Forget(std::string_view tenant, std::span<const int32_t> tokens, bool everything) = 0;
   virtual Result<int64_t> ForgetTenant(std::string_view tenant) = 0;
   /// Reads every block on disk, and the logits, and drops what does not verify. Returns (read, dropped).

@@ -158,9 +158,12 @@ class KvCacheImpl final : public KvCache {
   Env& env_;
   const KvSpace space_;
   KvPool& pool_;
+  const int64_t pool_limit_;  // its most bytes
+  std::mutex pool_gone_mutex_;
+  bool pool_gone_ = false;    // an opening that nobody waits for any more may outlive the pool
   const int64_t most_writes_;  // under way at once
   const CacheOptions options_;
-  const std::shared_ptr<std::atomic<int64_t>> progress_ = std::make_shared<std::atomic<int64_t>>(0);
+  const TierProgress progress_ = std::make_shared<std::atomic<int64_t>>(0);
   std::shared_ptr<LoadSync> sync_ = std::make_shared<LoadSync>();
 
   mutable std::mutex mutex_;

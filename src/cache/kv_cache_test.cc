@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
@@ -570,6 +571,67 @@ TEST_F(KvCacheTest, ADeviceThatHangsDoesNotHoldUpTheEnd) {
   }
 }
 
+TEST_F(KvCacheTest, ADeviceThatHangsDoesNotHoldUpWhoForgetsVerifiesOrOpens) {
+  static auto& env = *new FaultEnv;  // as above
+  const Tokens a = RandomTokens(200, 1);
+  CacheOptions options = OnDisk();
+  options.hang_seconds = 0.3;
+  const auto says_so = [](const Error& error, const std::string& consequence) {
+    EXPECT_EQ(error.code, ErrorCode::kIo);
+    EXPECT_NE(error.message.find("has not answered"), std::string::npos) << error.message;
+    EXPECT_NE(error.message.find(consequence), std::string::npos) << error.message;
+  };
+  const auto prepare = [&](const char* name) {
+    options.directory = (folder_ / name).string();
+    Open(options, env);
+    Request(a);
+    ASSERT_TRUE(cache_->Flush());
+    env.ChangeDirect([](DirectFaults& faults) { faults.hang = true; });
+  };
+  const auto end = [&] {
+    cache_.reset();
+    pool_.reset();
+    env.ChangeDirect([](DirectFaults& faults) { faults.hang = false; });
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));  // what was stuck goes on
+  };
+  const auto start = std::chrono::steady_clock::now();
+  prepare("forget");
+  const auto forgotten = cache_->Forget("", a, false);
+  ASSERT_FALSE(forgotten);
+  says_so(forgotten.error(), "forget it again");
+  EXPECT_EQ(cache_->Explain("", a).tokens, 0) << "not found any more in any case";
+  const auto tenant = cache_->ForgetTenant("");  // at once, while the first has not come back
+  ASSERT_FALSE(tenant);
+  says_so(tenant.error(), "forget it again");
+  end();
+
+  prepare("verify");
+  std::atomic<bool> gone{false}, called_late{false};
+  const auto verified = cache_->Verify([&](int64_t, int64_t) {
+    if (gone) called_late = true;
+    return true;
+  });
+  gone = true;
+  ASSERT_FALSE(verified);
+  says_so(verified.error(), "not all blocks were verified");
+  end();
+  EXPECT_FALSE(called_late);
+
+  prepare("open");
+  env.ChangeDirect([](DirectFaults& faults) { faults.hang = false; });
+  cache_.reset();
+  env.ChangeDirect([](DirectFaults& faults) { faults.hang = true; });
+  {
+    KvPool pool(kSpace.layout);
+    const auto opened = KvCache::Create(env, kSpace, pool, options);
+    ASSERT_FALSE(opened);
+    says_so(opened.error(), "not opened");
+    EXPECT_NE(opened.error().message.find(options.directory), std::string::npos) << opened.error().message;
+  }
+  end();
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+}
+
 TEST_F(KvCacheTest, ASlowDeviceIsWaitedFor) {
   FaultEnv env;
   CacheOptions options = OnDisk();
@@ -580,6 +642,11 @@ TEST_F(KvCacheTest, ASlowDeviceIsWaitedFor) {
   Request(a);
   EXPECT_TRUE(cache_->Flush());
   EXPECT_EQ(cache_->stats().disk.blocks, 100);
+  env.ChangeDirect([](DirectFaults& faults) { faults.delay = std::chrono::milliseconds(20); });
+  const auto verified = cache_->Verify({});
+  ASSERT_TRUE(verified) << verified.error().message;
+  EXPECT_EQ(verified->first, 100);
+  EXPECT_EQ(cache_->Forget("", a, true).value_or(-1), 100);
   env.ChangeDirect([](DirectFaults& faults) { faults.delay = {}; });
   cache_.reset();
 }

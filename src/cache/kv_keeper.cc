@@ -44,8 +44,10 @@ Result<std::unique_ptr<Tier>> KvCacheImpl::OpenSsd(int64_t capacity_bytes,
   options.capacity_bytes = capacity_bytes;
   options.direct_io = options_.direct_io;
   options.key_file = options_.key_file;
+  options.progress = progress_;
   FATHOM_TRY(auto tier, SsdTier::Open(env_, *io_, space_, options, found));
-  pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
+  const std::lock_guard lock(pool_gone_mutex_);
+  if (!pool_gone_) pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
   return tier;
 }
 
@@ -95,6 +97,7 @@ void KvCacheImpl::TakeIn(std::vector<StoredBlock> stored, const BlockUses& uses)
     return a.meta.first_position < b.meta.first_position;
   });
   for (const StoredBlock& block : stored) {
+    Tick(progress_);  // a million of them take a while
     const BlockMeta& meta = block.meta;
     Node* parent = meta.first_position == 0 ? nullptr : index_.FindKey(meta.parent);
     const bool attached = meta.first_position == 0 ? meta.parent == meta.root
@@ -122,9 +125,10 @@ void KvCacheImpl::TakeIn(std::vector<StoredBlock> stored, const BlockUses& uses)
 
 Status KvCacheImpl::OpenLogits(int64_t capacity) {
   LogitsStore::Options options;
-  const int64_t memory = pool_.max_bytes() == 0 ? kMostLogitsMemory : pool_.max_bytes() / CacheOptions::kLogitsShare;
+  const int64_t memory = pool_limit_ == 0 ? kMostLogitsMemory : pool_limit_ / CacheOptions::kLogitsShare;
   options.memory_bytes = std::clamp(memory, kLeastLogitsMemory, kMostLogitsMemory);
   options.clock = options_.clock;
+  options.progress = progress_;
   const std::string directory = options_.directory.empty() ? "" : JoinPath(options_.directory, "logits");
   if (capacity > 0) {
     options.directory = directory;
@@ -168,6 +172,8 @@ std::set<TierHandle> KvCacheImpl::SampleDisk(std::span<const StoredBlock> stored
   // The latest: what is most likely to be asked for is checked first of all, too.
   for (auto block = stored.rbegin(); block != stored.rend(); ++block) {
     if (static_cast<int64_t>(reads.size()) * space_.layout.block_bytes() >= kBytes) break;
+    const std::lock_guard lock(pool_gone_mutex_);
+    if (pool_gone_) break;
     auto memory = pool_.Take();
     if (!memory) break;
     reads.push_back({.handle = block->handle, .meta = block->meta, .into = std::move(*memory),
@@ -253,7 +259,7 @@ void KvCacheImpl::WriteQueued(std::unique_lock<std::mutex>& lock) {
     const KvBlockRef block = entry->memory;
     lock.unlock();
     disk_->Put(meta, block, [this, id, &tenant](Result<TierHandle> handle) {
-      ++*progress_;
+      Tick(progress_);
       std::lock_guard guard(mutex_);
       --writes_in_flight_;
       --tenant.writes_in_flight;

@@ -92,6 +92,7 @@ Result<std::unique_ptr<LogitsStore>> LogitsStore::Open(Env& env, AsyncIo* io, co
   disk.queue_bytes = int64_t{64} << 20;
   disk.direct_io = options.direct_io;
   disk.key_file = options.key_file;
+  disk.progress = options.progress;
   std::vector<TierHandle> strange;
   FATHOM_TRY(store->tier_, SsdTier::Open(env, *io, logits_space, disk, [&](const StoredBlock& block) {
                const auto end = Unpadded(block.meta);

@@ -38,6 +38,7 @@ class LogitsStore {
     bool direct_io = true;
     std::string key_file;
     KvClock clock;             // never empty
+    TierProgress progress;
   };
 
   /// io: may be nullptr without a directory; outlives the store. Errors: see SsdTier::Open.

@@ -50,6 +50,7 @@ Result<std::unique_ptr<SegmentFolder>> SegmentFolder::Open(Env& env, const Segme
     if (segment.usable_slots == segment.info.slots) continue;
     // Somebody cut it short; whole again, with empty slots at the end.
     if (segment.file->Allocate(segment.info.file_bytes())) segment.usable_slots = segment.info.slots;
+    Tick(options.progress);
   }
   return folder;
 }
@@ -98,6 +99,7 @@ Status SegmentFolder::Survey(const std::string& key_file) {
       if (folder == own_) {
         next_number_ = std::max(next_number_, *number + 1);
         FATHOM_CHECK_OK(OpenOwn(path, key_file));
+        Tick(options_.progress);
         continue;
       }
       const auto bytes = env_.FileSize(path);
@@ -160,6 +162,7 @@ Status SegmentFolder::KeepWithinCapacity() {
   while (room() < 0 && gone < segments_.size()) {
     const Segment& segment = segments_[gone++];
     FATHOM_CHECK_OK(env_.Remove(segment.file->path()));
+    Tick(options_.progress);
     own_bytes_ -= segment.info.file_bytes();
   }
   segments_.erase(segments_.begin(), segments_.begin() + static_cast<int64_t>(gone));
@@ -169,6 +172,7 @@ Status SegmentFolder::KeepWithinCapacity() {
 Status SegmentFolder::RemoveStranger() {
   const Stranger stranger = strangers_.back();
   FATHOM_CHECK_OK(env_.Remove(stranger.path));
+  Tick(options_.progress);
   strangers_.pop_back();
   stranger_bytes_ -= stranger.bytes;
   return {};
@@ -199,6 +203,7 @@ Result<SegmentFolder::Segment> SegmentFolder::MakeOf(int64_t slots) {
   const auto fill = [&]() -> Status {
     FATHOM_TRY(segment.file, env_.OpenDirect(path, {.create = true, .direct = options_.direct_io}));
     FATHOM_CHECK_OK(segment.file->Allocate(segment.info.file_bytes()));
+    Tick(options_.progress);
     FATHOM_TRY(PageBuffer page, PageBuffer::Allocate(kSegmentPage));
     EncodeSuperblock(segment.info, page.span());
     FATHOM_CHECK_OK(segment.file->Write(0, page.span()));

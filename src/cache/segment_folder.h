@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "cache/block_cipher.h"
 #include "cache/segment_format.h"
+#include "cache/tier.h"
 #include "io/env.h"
 
 namespace fathom {
@@ -23,6 +24,7 @@ class SegmentFolder {
     int64_t capacity_bytes = 0;
     int64_t segment_bytes = 0;
     bool direct_io = true;
+    TierProgress progress;
   };
   struct Segment {
     SegmentInfo info;

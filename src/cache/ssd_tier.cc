@@ -56,7 +56,7 @@ Result<std::unique_ptr<SsdTier>> SsdTier::Open(Env& env, AsyncIo& io, const KvSp
   }
   const SegmentFolder::Options folder_options{options.directory, options.capacity_bytes,
                                               std::max(options.segment_bytes, options.capacity_bytes / kMostSegments),
-                                              options.direct_io};
+                                              options.direct_io, options.progress};
   FATHOM_TRY(auto folder, SegmentFolder::Open(env, prototype, folder_options, options.key_file));
   auto tier = std::make_unique<SsdTierImpl>(io, options, prototype, std::move(cipher), std::move(folder));
   FATHOM_CHECK_OK(tier->Load(found));
@@ -109,8 +109,10 @@ std::vector<Status> SsdTierImpl::ReadHeaders(std::span<const SlotRef> slots, std
     for (const Run& run : wanted) {
       requests.push_back({slots[run.first].segment->file.get(), false, offset(run.first),
                           into + static_cast<int64_t>(run.first) * header_bytes,
-                          static_cast<int64_t>(run.count) * header_bytes, 0, [&each, &left, first = run.first](Status status) {
+                          static_cast<int64_t>(run.count) * header_bytes, 0,
+                          [this, &each, &left, first = run.first](Status status) {
                             each[first] = std::move(status);
+                            Tick(options_.progress);
                             left.count_down();
                           }});
     }
@@ -329,6 +331,7 @@ void SsdTierImpl::Get(std::vector<TierRead> reads, IoPriority priority) {
             {ref->segment->file.get(), false, ref->segment->info.layer_offset(ref->slot_index, layer),
              op->read.into->layer(layer), bytes, static_cast<uint8_t>(priority),
              [this, op, layer, layers](Status status) {
+               Tick(options_.progress);
                checks_.Post([this, op, layer, layers, status = std::move(status)]() mutable {
                  ChunkRead(op, layer, layers, std::move(status));
                });

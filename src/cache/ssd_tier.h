@@ -27,6 +27,7 @@ struct SsdTierOptions {
   int64_t queue_bytes = int64_t{256} << 20;  // rows that wait to be written; beyond it Put answers kResource
   bool direct_io = true;
   std::string key_file;              // empty: not encrypted
+  TierProgress progress;
 };
 
 class SsdTier : public Tier {

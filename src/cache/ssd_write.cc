@@ -221,6 +221,7 @@ void SsdTierImpl::NextStage(const std::shared_ptr<WriteOp>& op, Status status) {
   for (const WriteOp::Piece& piece : pieces) {
     requests.push_back({op->ref.segment->file.get(), true, piece.offset, piece.memory, piece.bytes,
                         static_cast<uint8_t>(IoPriority::kBackground), [this, op](Status written) {
+                          Tick(options_.progress);
                           if (!written) {
                             const std::lock_guard lock(op->mutex);
                             if (op->status) op->status = std::move(written);
@@ -369,7 +370,8 @@ std::vector<Status> SsdTierImpl::Overwrite(std::span<const Range> ranges, std::s
     for (int64_t at = 0; at < ranges[i].bytes; at += step) {
       requests.push_back({ranges[i].segment->file.get(), true, ranges[i].offset + at,
                           const_cast<std::byte*>(content.data()), std::min(step, ranges[i].bytes - at),
-                          static_cast<uint8_t>(priority), [&each, &mutex, &left, i](Status status) {
+                          static_cast<uint8_t>(priority), [this, &each, &mutex, &left, i](Status status) {
+                            Tick(options_.progress);
                             if (!status) {
                               const std::lock_guard lock(mutex);
                               each[i] = std::move(status);
@@ -432,7 +434,9 @@ Status SsdTierImpl::SyncFiles() {
   }
   Status status;
   for (Segment* segment : segments) {
-    if (auto synced = segment->file->Sync(); !synced) {
+    auto synced = segment->file->Sync();
+    Tick(options_.progress);
+    if (!synced) {
       // What the device has of it is not known; reads verify.
       const Lock lock(mutex_);
       ++stats_.write_errors;
@@ -467,6 +471,7 @@ Status SsdTierImpl::Wipe(std::span<const SlotRef> slots) {
   }
   for (Segment* segment : touched) {
     if (auto synced = segment->file->Sync(); !synced && status) status = std::move(synced);
+    Tick(options_.progress);
   }
   const Lock lock(mutex_);
   for (size_t i = 0; i < slots.size(); ++i) {
@@ -494,6 +499,7 @@ Status SsdTierImpl::ClearDirty() {
   }
   std::set<Segment*> touched;
   for (const SlotRef& ref : slots) {
+    Tick(options_.progress);
     const auto places = PlacesOf(ref);
     if (std::all_of(places.begin(), places.end(),
                     [](const Range& range) { return range.segment->file->PunchHole(range.offset, range.bytes).has_value(); })) {
@@ -510,6 +516,7 @@ Status SsdTierImpl::ClearDirty() {
       spdlog::warn("the cache on disk: {}", reserved.error().message);
     }
     if (auto synced = segment->file->Sync(); !synced && status) status = std::move(synced);
+    Tick(options_.progress);
   }
   {
     const Lock lock(mutex_);

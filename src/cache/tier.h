@@ -9,6 +9,7 @@
 // is an error (kCorrupt), never data.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -44,6 +45,12 @@ struct TierRead {
   int64_t first_layer = 0, layers = 0;
   std::function<void(Status)> done;
 };
+
+/// Counts what a device has answered, so that one that is busy can be told from one that hangs; empty: nobody asks.
+using TierProgress = std::shared_ptr<std::atomic<int64_t>>;
+inline void Tick(const TierProgress& progress) {
+  if (progress) progress->fetch_add(1, std::memory_order_relaxed);
+}
 
 enum class IoPriority : uint8_t { kDemand = 0, kPrefetch = 1, kBackground = 2 };
 
