@@ -129,6 +129,11 @@ Status KvCacheImpl::OpenLogits(int64_t capacity) {
   options.memory_bytes = std::clamp(memory, kLeastLogitsMemory, kMostLogitsMemory);
   options.clock = options_.clock;
   options.progress = progress_;
+  options.share = [this](const BlockKey& root) {  // by Open and KeepLogits, which hold the mutex where there are tenants
+    const TenantLimits& limits = TenantOfRoot(root).limits;
+    const auto part = [](int64_t bytes) { return bytes <= 0 ? bytes : std::max<int64_t>(1, bytes / CacheOptions::kLogitsShare); };
+    return LogitsStore::Share{.memory_bytes = part(limits.memory_bytes), .disk_bytes = part(limits.disk_bytes)};
+  };
   const std::string directory = options_.directory.empty() ? "" : JoinPath(options_.directory, "logits");
   if (capacity > 0) {
     options.directory = directory;

@@ -203,6 +203,53 @@ TEST_F(KvCacheLogits, TheLeastRecentlyUsedGoWhenTheirShareIsFull) {
   EXPECT_TRUE(Find(RandomTokens(70, 1)).empty());
 }
 
+TEST_F(KvCacheLogits, ATenantAtItsShareDrivesOutItsOwn) {
+  const auto tokens = [](int i) { return RandomTokens(64, static_cast<uint32_t>(i)); };  // of whose rows there is room
+  const auto logits = [](int i) { return Logits(static_cast<float>(i)); };
+  CacheOptions options = WithLogits();
+  // Three sets in memory and two on disk.
+  options.tenant_limits["small"] = {.memory_bytes = CacheOptions::kLogitsShare * 3 * kValues * 4,
+                                    .disk_bytes = CacheOptions::kLogitsShare * 2 * (kLogitsBytes + 4096)};
+  options.tenant_limits["disk only"] = {.memory_bytes = 0};
+  Open(options);
+  for (int i = 0; i < 5; ++i) KeepWithLogits(tokens(i), static_cast<float>(i), "large");
+  for (int i = 10; i < 18; ++i) {
+    KeepWithLogits(tokens(i), static_cast<float>(i), "small");
+    ASSERT_TRUE(cache_->Flush());
+  }
+  EXPECT_EQ(cache_->stats().logits.blocks, 5 + 2);
+  bool from_disk = true;
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(Find(tokens(i), &from_disk, "large"), logits(i)) << i;
+    EXPECT_FALSE(from_disk);
+  }
+  for (int i = 15; i < 18; ++i) {
+    EXPECT_EQ(Find(tokens(i), &from_disk, "small"), logits(i)) << i;
+    EXPECT_FALSE(from_disk);
+  }
+  EXPECT_TRUE(Find(tokens(14), nullptr, "small").empty());
+
+  Open(options);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(Find(tokens(i), nullptr, "large"), logits(i)) << i;
+  for (int i = 16; i < 18; ++i) {
+    EXPECT_EQ(Find(tokens(i), &from_disk, "small"), logits(i)) << i;
+    EXPECT_TRUE(from_disk);
+  }
+  EXPECT_TRUE(Find(tokens(15), nullptr, "small").empty());
+
+  options.tenant_limits["small"].disk_bytes /= 2;
+  Open(options);
+  EXPECT_EQ(cache_->stats().logits.blocks, 5 + 1);
+  EXPECT_EQ(Find(tokens(17), nullptr, "small"), logits(17));
+
+  KeepWithLogits(tokens(20), 20, "disk only");
+  ASSERT_TRUE(cache_->Flush());
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(Find(tokens(20), &from_disk, "disk only"), logits(20));
+    EXPECT_TRUE(from_disk);
+  }
+}
+
 TEST_F(KvCacheLogits, TakeNothingOfATinyDiskAndCountInTheBudget) {
   Open(WithLogits());
   const Tokens a = RandomTokens(70, 1);

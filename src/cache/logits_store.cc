@@ -76,6 +76,7 @@ Result<std::unique_ptr<LogitsStore>> LogitsStore::Open(Env& env, AsyncIo* io, co
   std::unique_ptr<LogitsStore> store(new LogitsStore);
   store->memory_limit_ = options.memory_bytes;
   store->clock_ = options.clock;
+  store->share_ = options.share;
   if (options.directory.empty()) return store;
   // Logits depend on all that rows depend on, their element type too.
   const KvSpace logits_space = {.model_fingerprint = "logits after " + ToHex(space.Digest()),
@@ -93,15 +94,20 @@ Result<std::unique_ptr<LogitsStore>> LogitsStore::Open(Env& env, AsyncIo* io, co
   disk.direct_io = options.direct_io;
   disk.key_file = options.key_file;
   disk.progress = options.progress;
-  std::vector<TierHandle> strange;
+  std::vector<TierHandle> unwanted;
   FATHOM_TRY(store->tier_, SsdTier::Open(env, *io, logits_space, disk, [&](const StoredBlock& block) {
                const auto end = Unpadded(block.meta);
-               if (!end) return strange.push_back(block.handle);
-               Record& record = store->records_[end->key];
-               record.end = *end;
-               store->SetDisk(record, block.handle);
+               if (!end) return unwanted.push_back(block.handle);
+               store->SetDisk(store->RecordOf(*end), block.handle);
              }));
-  FATHOM_CHECK_OK(store->tier_->Erase(strange, false));
+  for (auto& [root, account] : store->accounts_) {  // shares that have become smaller
+    while (std::ssize(account.disk_order) > account.most_on_disk) {
+      const BlockKey victim = account.disk_order.front();
+      unwanted.push_back(store->DropDisk(store->records_.at(victim)));
+      store->Prune(victim);
+    }
+  }
+  FATHOM_CHECK_OK(store->tier_->Erase(unwanted, false));
   return store;
 }
 
@@ -109,23 +115,49 @@ LogitsStore::~LogitsStore() { tier_.reset(); }
 
 // --- Accounts --------------------------------------------------------------------------------------------------------
 
+LogitsStore::Account& LogitsStore::AccountOf(const BlockKey& root) {
+  const auto [place, made] = accounts_.try_emplace(root);
+  Account& account = place->second;
+  if (!made || !share_) return account;
+  const Share share = share_(root);
+  if (share.memory_bytes >= 0) account.most_memory = share.memory_bytes;
+  if (share.disk_bytes >= 0 && stored_bytes_ > 0)
+    account.most_on_disk = share.disk_bytes == 0 ? 0 : std::max<int64_t>(1, share.disk_bytes / stored_bytes_);
+  return account;
+}
+
+LogitsStore::Record& LogitsStore::RecordOf(const BlockMeta& end) {
+  Record& record = records_[end.key];
+  record.end = end;
+  if (record.account == nullptr) record.account = &AccountOf(end.root);
+  return record;
+}
+
 void LogitsStore::SetMemory(Record& record, std::vector<float> values) {
   DropMemory(record);
-  if (values.empty()) return;
+  Account& account = *record.account;
+  if (values.empty() || account.most_memory == 0) return;
   record.memory = std::move(values);
-  memory_bytes_ += static_cast<int64_t>(record.memory.size() * sizeof(float));
+  const auto bytes = static_cast<int64_t>(record.memory.size() * sizeof(float));
+  memory_bytes_ += bytes;
+  account.memory_bytes += bytes;
   record.in_memory = memory_order_.insert(memory_order_.end(), record.end.key);
-  while (memory_bytes_ > memory_limit_ && memory_order_.size() > 1) {
-    const BlockKey victim = memory_order_.front();
+  record.own_in_memory = account.memory_order.insert(account.memory_order.end(), record.end.key);
+  const auto drop = [&](BlockKey victim) {
     DropMemory(records_.at(victim));
     Prune(victim);
-  }
+  };
+  while (account.memory_bytes > account.most_memory && account.memory_order.size() > 1) drop(account.memory_order.front());
+  while (memory_bytes_ > memory_limit_ && memory_order_.size() > 1) drop(memory_order_.front());
 }
 
 void LogitsStore::DropMemory(Record& record) {
   if (record.memory.empty()) return;
-  memory_bytes_ -= static_cast<int64_t>(record.memory.size() * sizeof(float));
+  const auto bytes = static_cast<int64_t>(record.memory.size() * sizeof(float));
+  memory_bytes_ -= bytes;
+  record.account->memory_bytes -= bytes;
   memory_order_.erase(record.in_memory);
+  record.account->memory_order.erase(record.own_in_memory);
   record.memory = {};
 }
 
@@ -133,10 +165,13 @@ void LogitsStore::SetDisk(Record& record, TierHandle handle) {
   if (record.disk != kNoHandle) DropDisk(record);
   record.disk = handle;
   record.on_disk = disk_order_.insert(disk_order_.end(), record.end.key);
+  Order& own = record.account->disk_order;
+  record.own_on_disk = own.insert(own.end(), record.end.key);
 }
 
 TierHandle LogitsStore::DropDisk(Record& record) {
   disk_order_.erase(record.on_disk);
+  record.account->disk_order.erase(record.own_on_disk);
   return std::exchange(record.disk, kNoHandle);
 }
 
@@ -158,28 +193,32 @@ bool LogitsStore::WouldWrite(const BlockKey& key, size_t values) const {
 
 void LogitsStore::Keep(const BlockMeta& end, std::span<const float> logits, bool to_disk) {
   const std::lock_guard lock(mutex_);
-  Record& record = records_[end.key];
-  record.end = end;
+  Record& record = RecordOf(end);
   if (to_disk && tier_ && static_cast<int64_t>(logits.size()) == values_ && record.disk == kNoHandle &&
       record.writing == 0) {
     Write(record, logits);
   }
   SetMemory(record, {logits.begin(), logits.end()});
+  Prune(end.key);  // where its tenant has no share of anything
 }
 
-bool LogitsStore::MakeRoom() {
-  while (static_cast<int64_t>(disk_order_.size()) + writes_ >= most_on_disk_) {
-    if (disk_order_.empty()) return false;
-    const BlockKey victim = disk_order_.front();
-    const TierHandle handle = DropDisk(records_.at(victim));
-    (void)tier_->Erase({&handle, 1}, false);
-    Prune(victim);
-  }
-  return true;
+bool LogitsStore::MakeRoom(Account& account) {
+  const auto make = [&](const Order& order, const auto& writes, int64_t most) {
+    while (std::ssize(order) + writes >= most) {
+      if (order.empty()) return false;
+      const BlockKey victim = order.front();
+      const TierHandle handle = DropDisk(records_.at(victim));
+      (void)tier_->Erase({&handle, 1}, false);
+      Prune(victim);
+    }
+    return true;
+  };
+  return make(account.disk_order, account.writes, account.most_on_disk) && make(disk_order_, writes_, most_on_disk_);
 }
 
 void LogitsStore::Write(Record& record, std::span<const float> values) {
-  if (!MakeRoom()) return;
+  Account& account = *record.account;
+  if (!MakeRoom(account)) return;
   auto block = pool_->Take();
   if (!block) return;
   std::byte* bytes = (*block)->data();
@@ -187,16 +226,18 @@ void LogitsStore::Write(Record& record, std::span<const float> values) {
   std::memset(bytes + values.size_bytes(), 0, static_cast<size_t>(pool_->layout().block_bytes()) - values.size_bytes());
   record.writing = next_ticket_++;
   ++writes_;
+  ++account.writes;
   tier_->Put(Padded(record.end), std::move(*block),
-             [this, key = record.end.key, ticket = record.writing](Result<TierHandle> handle) {
-               Written(key, ticket, std::move(handle));
+             [this, key = record.end.key, ticket = record.writing, &account](Result<TierHandle> handle) {
+               Written(key, ticket, account, std::move(handle));
              });
 }
 
-void LogitsStore::Written(const BlockKey& key, uint64_t ticket, Result<TierHandle> handle) {
+void LogitsStore::Written(const BlockKey& key, uint64_t ticket, Account& account, Result<TierHandle> handle) {
   {
     const std::lock_guard lock(mutex_);
     --writes_;
+    --account.writes;
     const auto found = records_.find(key);
     const bool wanted = found != records_.end() && found->second.writing == ticket;
     if (wanted) found->second.writing = 0;
@@ -235,9 +276,14 @@ LogitsStore::Found LogitsStore::Find(const BlockKey& key, std::span<const int32_
   Record& record = place->second;
   const auto known = record.end.token_span();
   if (!std::equal(known.begin(), known.end(), tokens.begin(), tokens.end())) return found;
-  if (record.disk != kNoHandle) disk_order_.splice(disk_order_.end(), disk_order_, record.on_disk);
+  const auto touch = [](Order& order, Order::iterator place) { order.splice(order.end(), order, place); };
+  if (record.disk != kNoHandle) {
+    touch(disk_order_, record.on_disk);
+    touch(record.account->disk_order, record.own_on_disk);
+  }
   if (!record.memory.empty()) {
-    memory_order_.splice(memory_order_.end(), memory_order_, record.in_memory);
+    touch(memory_order_, record.in_memory);
+    touch(record.account->memory_order, record.own_in_memory);
     found.now = record.memory;
     return found;
   }

@@ -3,7 +3,8 @@
 //
 // Logits are found by what they follow: the key of the prefix that ends there, and its last block's tokens, which are
 // compared. They do not hang on that block's node: when a longer end of the same block replaces it they stay, and when a
-// conversation is forgotten the cache says which ones go (Erase). The least recently used go when there is no room.
+// conversation is forgotten the cache says which ones go (Erase). The least recently used go when there is no room: a
+// tenant's own when it is at its share, anybody's when the store is full.
 //
 // Thread-safe; no call but Erase, Flush, Verify and the destructor waits for a device. What fails (full, unreadable, does
 // not verify) is a miss.
@@ -30,6 +31,9 @@ namespace fathom {
 
 class LogitsStore {
  public:
+  struct Share {  // of one tenant; -1: no limit, 0: nothing
+    int64_t memory_bytes = -1, disk_bytes = -1;
+  };
   struct Options {
     int64_t memory_bytes = 0;  // of logits in memory; the latest stay in any case
     std::string directory;     // empty: memory only
@@ -39,6 +43,8 @@ class LogitsStore {
     std::string key_file;
     KvClock clock;             // never empty
     TierProgress progress;
+    /// By the tenant's root; called by Open and Keep, on their thread. What is not 0 holds one set at least. Empty: no limits.
+    std::function<Share(const BlockKey& root)> share;
   };
 
   /// io: may be nullptr without a directory; outlives the store. Errors: see SsdTier::Open.
@@ -72,12 +78,19 @@ class LogitsStore {
   int64_t corrupt() const;  // dropped because they did not verify
 
  private:
+  using Order = std::list<BlockKey>;  // the least recently used first
+  struct Account {                    // one tenant's
+    int64_t most_memory = INT64_MAX, most_on_disk = INT64_MAX;  // bytes; sets
+    int64_t memory_bytes = 0, writes = 0;
+    Order memory_order, disk_order;
+  };
   struct Record {
     BlockMeta end;
+    Account* account = nullptr;
     std::vector<float> memory;  // empty: not in memory
     TierHandle disk = kNoHandle;
     uint64_t writing = 0;  // ticket of the write under way
-    std::list<BlockKey>::iterator in_memory, on_disk;
+    Order::iterator in_memory, on_disk, own_in_memory, own_on_disk;  // in the store's orders, and in the account's
   };
   using Records = std::unordered_map<BlockKey, Record>;
   struct Loading;
@@ -86,23 +99,27 @@ class LogitsStore {
   static BlockMeta Padded(const BlockMeta& end);
   static std::optional<BlockMeta> Unpadded(BlockMeta meta);
   // These REQUIRE mutex_ held.
+  Account& AccountOf(const BlockKey& root);
+  Record& RecordOf(const BlockMeta& end);  // made where it is missing
   void SetMemory(Record& record, std::vector<float> values);
   void DropMemory(Record& record);
   void SetDisk(Record& record, TierHandle handle);
   TierHandle DropDisk(Record& record);
   void Prune(const BlockKey& key);  // a record of nothing
-  bool MakeRoom();                  // on disk, for one
+  bool MakeRoom(Account& account);  // on disk, for one of its
   void Write(Record& record, std::span<const float> values);
-  void Written(const BlockKey& key, uint64_t ticket, Result<TierHandle> handle);
+  void Written(const BlockKey& key, uint64_t ticket, Account& account, Result<TierHandle> handle);
   void Corrupt(const BlockKey& key, TierHandle handle);
 
   int64_t memory_limit_ = 0, values_ = 0, stored_bytes_ = 0;
   KvClock clock_;
+  std::function<Share(const BlockKey& root)> share_;
   std::unique_ptr<KvPool> pool_;  // memory for I/O
   mutable std::mutex mutex_;
   std::condition_variable written_;
+  std::unordered_map<BlockKey, Account> accounts_;  // by root; they stay
   Records records_;
-  std::list<BlockKey> memory_order_, disk_order_;  // the least recently used first
+  Order memory_order_, disk_order_;  // of all tenants together
   int64_t memory_bytes_ = 0, most_on_disk_ = 0, corrupt_ = 0;
   uint64_t next_ticket_ = 1;
   int writes_ = 0;
