@@ -108,9 +108,13 @@ KvCacheImpl::Plan KvCacheImpl::MakePlan(std::string_view tenant, std::span<const
                         .logits_known = !plan.nodes.empty() && plan.matched == static_cast<int64_t>(tokens.size()) &&
                                         logits_->Knows(EndOf(*plan.nodes.back(), tokens)),
                         .compute = rates_,
-                        .tier = {.bytes_per_second = rate, .age_seconds = last_read_ > 0 ? now - last_read_ : 0}});
+                        .tier = {.bytes_per_second = rate,
+                                 .queued_bytes = static_cast<double>(loading_bytes_.load()),
+                                 .age_seconds = last_read_ > 0 ? now - last_read_ : 0}});
   while (!plan.nodes.empty() && plan.nodes.back()->meta.first_position >= plan.load.take_tokens) plan.nodes.pop_back();
-  plan.load_seconds = static_cast<double>(plan.load.tier_tokens * layout.bytes_per_token()) / (rate > 0 ? rate : 1e8);
+  // With what others are loading: the device gives each of those who came together a part of its rate.
+  plan.load_seconds = static_cast<double>(plan.load.tier_tokens * layout.bytes_per_token() + loading_bytes_.load()) /
+                      (rate > 0 ? rate : 1e8);
   return plan;
 }
 
@@ -189,7 +193,9 @@ KvPrefix KvCacheImpl::Acquire(std::string_view tenant, std::span<const int32_t> 
   if (!pieces.empty()) {
     // A device that has become slow must not cost more than a twentieth of what computing costs; one that is merely
     // slower than it was is given the time.
-    const double patience = std::max(0.25 + 4 * plan.load_seconds, plan.load.recompute_seconds / 20);
+    // What computing costs is not known at first; a quarter of a second is little for a device that has just been opened.
+    const double computing = plan.load.recompute_seconds > 0 ? plan.load.recompute_seconds / 20 : 1;
+    const double patience = std::max(0.25 + 4 * plan.load_seconds, computing);
     prefix.load = std::make_shared<PrefixLoad>(sync_, std::move(pieces), prefix.tokens, patience, options_.clock,
                                                [this](double waited) {
                                                  std::lock_guard guard(mutex_);
@@ -236,6 +242,7 @@ void KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority) 
     if (!entry.memory && !entry.load) {
       if (entry.disk == kNoHandle) break;
       entry.load = std::make_shared<BlockLoad>(sync_, std::move(*block), layers);
+      loading_bytes_ += space_.layout.block_bytes();
       begun.push_back({node, entry.load, entry.disk});
     }
   }
@@ -245,7 +252,9 @@ void KvCacheImpl::BeginLoads(std::span<Node* const> nodes, IoPriority priority) 
     for (const Begun& b : begun) {
       reads.push_back({.handle = b.handle, .meta = b.node->meta, .into = b.load->block(), .first_layer = first,
                        .layers = piece, .done = [this, id = b.node->id, load = b.load, first, piece](Status status) {
-                         if (load->Arrived(first, piece, status)) LoadDone(id, load);
+                         if (!load->Arrived(first, piece, status)) return;
+                         loading_bytes_ -= space_.layout.block_bytes();
+                         LoadDone(id, load);
                        }});
     }
   }

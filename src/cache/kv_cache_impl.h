@@ -173,6 +173,7 @@ class KvCacheImpl final : public KvCache {
   std::unique_ptr<EvictionPolicy> memory_policy_, disk_policy_;
   WriteBudget budget_;
   ComputeRates rates_;
+  std::atomic<int64_t> loading_bytes_ = 0;  // of blocks that loads have not been answered for
   double last_read_ = 0;  // when the disk's rate was last measured
   mutable CacheStats stats_;
   std::deque<uint64_t> queue_;   // entries to be written

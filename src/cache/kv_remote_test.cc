@@ -1,6 +1,7 @@
 // The cache manager over a tier that is no SSD: what it promises must not depend on which one is beneath it.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <random>
 
 #include "cache/kv_cache_fixture_for_test.h"
@@ -99,6 +100,39 @@ TEST_F(KvCacheOverRemote, WhatDoesNotComeIsComputed) {
     store_->blocks.clear();
   }
   EXPECT_EQ(Request(a), 0);
+}
+
+TEST_F(KvCacheOverRemote, LoadsThatComeTogetherAreGivenTheTimeOfAll) {
+  std::atomic<int> seconds = 0;
+  const auto begin = std::chrono::steady_clock::now();
+  CacheOptions options = Remote();
+  options.clock = [&] { return begin + std::chrono::seconds(seconds); };
+  Open(options);
+  const Tokens a = RandomTokens(512, 1), b = RandomTokens(512, 2);
+  Request(a);
+  Request(b);
+  ASSERT_TRUE(cache_->Flush());
+  Open(options);
+  store_->bytes_per_second = 256.0 * static_cast<double>(kSpace.layout.bytes_per_token());  // two seconds for each
+  cache_->SetRates({.seconds_per_token = 0.2});
+  store_->held = true;
+  const KvPrefix first = cache_->Acquire("", a, 511), second = cache_->Acquire("", b, 511);
+  ASSERT_TRUE(first.load && second.load);
+  seconds = 12;  // longer than four times the first, not than four times both
+  EXPECT_FALSE(first.load->WaitLayer(0));
+  EXPECT_EQ(first.load->valid_tokens(), 0);
+  store_->held = false;
+  for (int64_t layer = 0; layer < kSpace.layout.layers; ++layer) EXPECT_TRUE(second.load->WaitLayer(layer));
+  EXPECT_EQ(second.load->valid_tokens(), 511);
+  ASSERT_TRUE(Eventually([&] { return first.load->Done(); }));
+  Open(options);
+  cache_->SetRates({.seconds_per_token = 0.2});
+  store_->held = true;  // and what has come counts no more
+  const KvPrefix third = cache_->Acquire("", b, 511);
+  ASSERT_TRUE(third.load);
+  seconds = 24;
+  EXPECT_FALSE(third.load->WaitLayer(0));
+  store_->held = false;
 }
 
 TEST_F(KvCacheOverRemote, AStoreThatIsAwayIsAnErrorAtTheStartAndMissesLater) {

@@ -36,6 +36,8 @@ struct RemoteStore {
   std::atomic<int> put_errors = 0, get_errors = 0, corrupt = 0;
   std::atomic<int> most_latency_us = 2000;
   std::atomic<bool> unreachable = false;  // every call fails
+  std::atomic<bool> held = false;         // nothing is answered
+  std::atomic<double> bytes_per_second = 1e9;  // that it says it has
 };
 
 class RemoteTier final : public Tier {
@@ -106,7 +108,7 @@ class RemoteTier final : public Tier {
     stats.capacity_bytes = store_->capacity * layout_.block_bytes();
     stats.blocks = static_cast<int64_t>(store_->blocks.size());
     stats.used_bytes = stats.blocks * layout_.block_bytes();
-    stats.read_bytes_per_second = 1e9;
+    stats.read_bytes_per_second = store_->bytes_per_second;
     return stats;
   }
 
@@ -155,6 +157,10 @@ class RemoteTier final : public Tier {
     while (!stop_ || !waiting_.empty()) {
       if (waiting_.empty()) {
         changed_.wait(lock);
+        continue;
+      }
+      if (!stop_ && store_->held) {
+        changed_.wait_for(lock, std::chrono::milliseconds(1));
         continue;
       }
       const auto first = waiting_.begin();
