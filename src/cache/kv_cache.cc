@@ -169,8 +169,11 @@ KvPrefix KvCacheImpl::Acquire(std::string_view tenant, std::span<const int32_t> 
     lock.lock();
   }
   std::vector<PrefixLoad::Piece> pieces;
+  auto loaded = absent.begin();  // in the order of plan.nodes; what of them is there by now came from the tier all the same
   for (Node* node : plan.nodes) {
     const Entry& entry = Of(*node);
+    const bool ours = loaded != absent.end() && *loaded == node;
+    if (ours) ++loaded;
     const int64_t begin = node->meta.first_position, end = std::min(begin + node->meta.count, plan.load.take_tokens);
     if (!entry.memory && !entry.load) {
       prefix.reason += fmt::format("; from token {} on there was no memory to load into", begin);
@@ -178,7 +181,7 @@ KvPrefix KvCacheImpl::Acquire(std::string_view tenant, std::span<const int32_t> 
     }
     if (!entry.memory) pieces.push_back({entry.load, begin});
     prefix.blocks.push_back(entry.memory ? entry.memory : entry.load->block());
-    (entry.memory ? prefix.memory_tokens : prefix.disk_tokens) += end - begin;
+    (entry.memory && !ours ? prefix.memory_tokens : prefix.disk_tokens) += end - begin;
     prefix.tokens = end;
   }
   if (prefix.tokens == static_cast<int64_t>(tokens.size())) {
