@@ -34,7 +34,7 @@ class RateMeter {
   /// That one row of a prompt adds to a step of answers; before that was seen, a guess from steps of prompts: a few rows
   /// share their weights with fewer others. 0: not known.
   double prefill_row_seconds() const { return added() > 0 ? added() : 3 * prefill_.seconds_per_token; }
-  /// The same of each of at least Scheduler::kManyRows rows of prompts. 0: not known.
+  /// The same of each of at least Scheduler::kManyRows rows of prompts, a guess as well before that was seen. 0: not known.
   double many_rows_seconds() const { return added_of_many_ > 0 ? added_of_many_ : 2 * prefill_.seconds_per_token; }
   /// Tokens a second of late: of steps that had rows of prompts, of steps that had answers.
   double prefill_rate() const { return prefill_seconds_ > 0 ? prefill_rows_ / prefill_seconds_ : 0; }

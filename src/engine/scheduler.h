@@ -15,7 +15,7 @@
 //  - A question that one step can finish is finished in one step: rows beside each other cost less than one after another,
 //    and its asker would wait through dozens of steps. Such a step may be long. So it is paid from what was saved: every
 //    step of answers saves its own time once, up to kMostSaved times, and rows of prompts spend theirs. However many
-//    questions come, answers are slowed to half their speed at most.
+//    questions come, answers keep about half their speed (the kLeastPrefill rows of a long prompt are not owed back).
 //  - Levels of prompts are served strictly. Within a level tenants share evenly (by rows, remembered for a while), and
 //    within a tenant half goes to the oldest prompt and half to the one with the least left: a short question does not
 //    wait for a book, and the book gets on.
