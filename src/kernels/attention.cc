@@ -12,11 +12,12 @@ namespace {
 using attention::Core;
 using attention::kBlockRows;
 using attention::kLanes;
+using attention::kPair;
 using attention::Shape;
 
-// Tiles that one work item carries through the context together: they share each block's preparation, and their
-// outputs (v_dim x 16 floats each) stay in L2.
-constexpr int64_t kTilesPerItem = 16;
+// Tiles that one work item carries through the context together: they share each block's preparation, and their queries
+// and outputs (for MLA 18 + 32 KiB each) stay in L2 beside the block and the next one.
+constexpr int64_t kTilesPerItem = 8;
 // A context is computed in segments whose ends depend on positions alone, each with a softmax of its own, and merged in
 // order: so a row's result has the same bits whether its segments were one thread's or many threads' work, and whatever
 // else is in the batch. Short ones first, so that a short context has work for several threads too.
@@ -75,20 +76,23 @@ ScratchLayout Layout(const Core& core, const Shape& shape) {
   layout.states = Round64(kTilesPerItem * core.query_bytes(shape));
   layout.block = layout.states + 2 * kTilesPerItem * StateBytes(shape.v_dim);  // of the whole, of the segment at hand
   layout.scores = layout.block + Round64(core.block_bytes(shape));
-  layout.total = layout.scores + kBlockRows * kLanes * 4;
+  layout.total = layout.scores + kPair * kBlockRows * kLanes * 4;
   return layout;
 }
 
-void WriteOutput(const Item& item, int64_t tile, const TileState& state) {
+void WriteOutput(const Core& core, const Item& item, int64_t tile, const TileState& state) {
   const AttentionJob& job = *item.job;
   const int64_t group = job.heads / job.kv_heads;
   const int64_t base = tile * kLanes;
-  for (int64_t lane = 0; lane < std::min<int64_t>(kLanes, item.lanes - base); ++lane) {
+  float inverse[kLanes];
+  float* rows[kLanes];
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
     const int64_t flat = item.first_lane + base + lane;
-    float* out = job.out + (flat / group * job.heads + item.kv_head * group + flat % group) * job.v_dim;
-    const float inverse = 1.0f / state.sum[lane];
-    for (int64_t i = 0; i < job.v_dim; ++i) out[i] = state.out[i * kLanes + lane] * inverse;
+    const bool used = base + lane < item.lanes;
+    rows[lane] = used ? job.out + (flat / group * job.heads + item.kv_head * group + flat % group) * job.v_dim : nullptr;
+    inverse[lane] = used ? 1.0f / state.sum[lane] : 0.0f;
   }
+  core.write(job.v_dim, state.out, inverse, rows);
 }
 
 void Merge(const Core& core, int64_t v_dim, const TileState& total, const TileState& later) {
@@ -109,7 +113,11 @@ void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
   const int64_t group = job.heads / job.kv_heads;
   const int64_t tiles = (item.lanes + kLanes - 1) / kLanes;
   const int64_t query_bytes = core.query_bytes(shape);
-  float* scores = reinterpret_cast<float*>(scratch + layout.scores);
+  const auto last_seen = [&](int64_t tile) {  // by the last lane: lanes are in the order of their tokens
+    return job.first_position + (item.first_lane + std::min((tile + 1) * kLanes, item.lanes) - 1) / group;
+  };
+  float* const scores[kPair] = {reinterpret_cast<float*>(scratch + layout.scores),
+                                reinterpret_cast<float*>(scratch + layout.scores) + kBlockRows * kLanes};
   TileState totals[kTilesPerItem], segments[kTilesPerItem];
   for (int64_t tile = 0; tile < tiles; ++tile) {
     std::byte* memory = item.partial >= 0 ? partials + (item.partial + tile) * StateBytes(job.v_dim)
@@ -126,7 +134,8 @@ void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
     }
     core.pack_queries(shape, rows, job.scale, scratch + tile * query_bytes);
   }
-  float factor[kLanes];
+  float factors[kPair][kLanes];
+  const float* const factor[kPair] = {factors[0], factors[1]};
   for (int64_t begin = item.begin_row; begin < item.end_row;) {
     const int64_t end = std::min(SegmentEnd(begin), item.end_row);
     const TileState* states = begin == item.begin_row ? totals : segments;
@@ -138,13 +147,33 @@ void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
       const std::byte* data = job.kv.blocks[row / job.kv.block_tokens] + job.kv.offset + in_block * job.kv.row_bytes;
       std::byte* block = scratch + layout.block;
       core.prepare_block(shape, data, count, block);
-      for (int64_t tile = 0; tile < tiles; ++tile) {
-        const TileState& state = states[tile];
-        const int32_t* limit = totals[tile].limit;
-        if (*std::max_element(limit, limit + kLanes) < row) continue;  // nobody in the tile sees this block
-        core.scores(shape, scratch + tile * query_bytes, data, block, count, scores);
-        const bool rescale = core.softmax(scores, count, row, limit, state.max, state.sum, factor);
-        core.values(shape, scores, data, block, count, factor, rescale, state.out);
+      // The first tiles fetch the next block. What is beyond the item's rows may be beyond the cache.
+      const int64_t after = row + count;
+      const std::byte* next = nullptr;
+      int64_t next_bytes = 0;
+      if (after < item.end_row) {
+        next = job.kv.blocks[after / job.kv.block_tokens] + job.kv.offset + after % job.kv.block_tokens * job.kv.row_bytes;
+        next_bytes = std::min(job.kv.block_tokens - after % job.kv.block_tokens, item.end_row - after) * job.kv.row_bytes;
+      }
+      for (int64_t tile = 0; tile < tiles;) {
+        if (last_seen(tile) < row) {  // nobody in the tile sees this block
+          ++tile;
+          continue;
+        }
+        const int together = tile + 1 < tiles ? kPair : 1;  // later lanes see as much or more
+        const std::byte* queries[kPair];
+        float* out[kPair];
+        for (int t = 0; t < together; ++t) {
+          queries[t] = scratch + (tile + t) * query_bytes;
+          out[t] = states[tile + t].out;
+        }
+        core.scores(shape, queries, together, data, block, count, next, next_bytes, scores);
+        next_bytes = 0;
+        for (int t = 0; t < together; ++t)
+          core.softmax(scores[t], count, row, totals[tile + t].limit, states[tile + t].max, states[tile + t].sum,
+                       factors[t]);
+        core.values(shape, scores, together, data, block, count, factor, out);
+        tile += together;
       }
       row += count;
     }
@@ -153,7 +182,7 @@ void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
     begin = end;
   }
   if (item.partial < 0)
-    for (int64_t tile = 0; tile < tiles; ++tile) WriteOutput(item, tile, totals[tile]);
+    for (int64_t tile = 0; tile < tiles; ++tile) WriteOutput(core, item, tile, totals[tile]);
 }
 
 // Merges the segments of tiles that were computed apart, and writes the output.
@@ -171,7 +200,7 @@ void Reduce(const Reduction& reduction, std::byte* partials) {
     const TileState total = StateAt(partials + (item.partial + tile) * StateBytes(v_dim), v_dim);
     for (int64_t split = 1; split < reduction.splits; ++split)
       Merge(core, v_dim, total, StateAt(partials + (item.partial + split * tiles + tile) * StateBytes(v_dim), v_dim));
-    WriteOutput(item, tile, total);
+    WriteOutput(core, item, tile, total);
   }
 }
 

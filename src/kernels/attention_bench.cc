@@ -1,8 +1,10 @@
 // Attention over an MLA cache of the DeepSeek-V2-Lite shape: 16 heads, 576 key and 512 value dimensions.
 // Prints multiply-adds per second; the ceiling is bf16's or f32's (see docs/performance.md). Rows in 8 bits are those that
-// the engine makes: fp8 in groups of 128, int8 of 32, the rope part in bf16.
+// the engine makes: fp8 in groups of 128, int8 of 32, the rope part in bf16. One thread and CPU time, so that other
+// programs on the machine disturb little; FATHOM_BENCH_THREADS=N takes N threads and wall time.
 #include <benchmark/benchmark.h>
 
+#include <cstdlib>
 #include <random>
 
 #include "kernels/attention.h"
@@ -10,6 +12,11 @@
 
 namespace fathom {
 namespace {
+
+int Threads() {
+  const char* text = std::getenv("FATHOM_BENCH_THREADS");
+  return text == nullptr ? 1 : std::max(1, std::atoi(text));
+}
 
 void Mla(benchmark::State& state, DType dtype) {
   const int64_t tokens = state.range(0), depth = state.range(1), heads = 16, k_dim = 576, v_dim = 512;
@@ -33,7 +40,7 @@ void Mla(benchmark::State& state, DType dtype) {
                          .tokens = tokens, .first_position = depth,
                          .heads = heads, .kv_heads = 1, .k_dim = k_dim, .v_dim = v_dim, .scale = 0.07f, .q = q.data(),
                          .out = out.data()};
-  ThreadPool pool;
+  ThreadPool pool(Threads());
   AttentionWorkspace workspace;
   for (auto _ : state) {
     auto status = Attention({&job, 1}, workspace, pool);
@@ -44,11 +51,16 @@ void Mla(benchmark::State& state, DType dtype) {
                                                benchmark::Counter::kIsIterationInvariantRate);
 }
 
-BENCHMARK_CAPTURE(Mla, bf16, DType::kBF16)->Args({1, 4096})->Args({512, 0})->Args({512, 3584})->UseRealTime();
-BENCHMARK_CAPTURE(Mla, fp8, DType::kF8_E4M3)->Args({1, 4096})->Args({512, 0})->Args({512, 3584})->UseRealTime();
-BENCHMARK_CAPTURE(Mla, int8, DType::kI8)->Args({1, 4096})->Args({512, 0})->Args({512, 3584})->UseRealTime();
-BENCHMARK_CAPTURE(Mla, f16, DType::kF16)->Args({1, 4096})->Args({512, 0})->UseRealTime();
-BENCHMARK_CAPTURE(Mla, f32, DType::kF32)->Args({1, 4096})->Args({512, 0})->UseRealTime();
+int Register() {
+  for (const auto& [name, dtype] : {std::pair{"bf16", DType::kBF16}, {"fp8", DType::kF8_E4M3}, {"int8", DType::kI8},
+                                    {"f16", DType::kF16}, {"f32", DType::kF32}}) {
+    auto* bench = benchmark::RegisterBenchmark((std::string("Mla/") + name).c_str(), Mla, dtype);
+    bench->Args({1, 4096})->Args({1, 16384})->Args({512, 0})->Args({512, 3584});
+    if (Threads() > 1) bench->UseRealTime();
+  }
+  return 0;
+}
+[[maybe_unused]] const int kRegistered = Register();
 
 }  // namespace
 }  // namespace fathom

@@ -11,6 +11,7 @@ namespace fathom::attention {
 
 inline constexpr int kLanes = 16;       // (query, head) pairs in a tile
 inline constexpr int kBlockRows = 64;   // keys handled at once
+inline constexpr int kPair = 2;         // tiles handled at once: they share what is loaded of keys and values
 
 /// Sizes that a core and the driver agree on.
 struct Shape {
@@ -32,17 +33,21 @@ struct Core {
   void (*pack_queries)(const Shape&, const float* const rows[kLanes], float scale, std::byte* packed);
   /// Prepares `count` rows (1..64) at `data` for all tiles of this thread.
   void (*prepare_block)(const Shape&, const std::byte* data, int64_t count, std::byte* block);
-  /// scores[count][16] = K Q
-  void (*scores)(const Shape&, const std::byte* packed, const std::byte* data, const std::byte* block, int64_t count,
-                 float* scores);
+  /// scores[tile][count][16] = K Q for one tile or a pair; a tile's bits are the same in both. Meanwhile what lies in
+  /// [next, next + next_bytes) is fetched from memory, 0 bytes: nothing.
+  void (*scores)(const Shape&, const std::byte* const packed[kPair], int tiles, const std::byte* data,
+                 const std::byte* block, int64_t count, const std::byte* next, int64_t next_bytes,
+                 float* const scores[kPair]);
   /// Online softmax of one block: scores of row r are masked for lanes with limit[lane] < first_row + r; max and sum
-  /// are updated, scores become probabilities, factor[lane] is what earlier output must be multiplied by (returns
-  /// false when all are 1).
-  bool (*softmax)(float* scores, int64_t count, int64_t first_row, const int32_t* limit, float* max, float* sum,
+  /// are updated, scores become probabilities, factor[lane] is what earlier output must be multiplied by (1 wherever
+  /// nothing changed).
+  void (*softmax)(float* scores, int64_t count, int64_t first_row, const int32_t* limit, float* max, float* sum,
                   float* factor);
-  /// out[v_dim][16] = out * factor (when scale_out) + V^T P
-  void (*values)(const Shape&, float* probabilities, const std::byte* data, const std::byte* block, int64_t count,
-                 const float* factor, bool scale_out, float* out);
+  /// out[tile][v_dim][16] = out * factor + V^T P, for one tile or a pair; a tile's bits are the same in both.
+  void (*values)(const Shape&, float* const probabilities[kPair], int tiles, const std::byte* data,
+                 const std::byte* block, int64_t count, const float* const factor[kPair], float* const out[kPair]);
+  /// rows[lane][i] = out[i][lane] * factor[lane] for lanes whose row is not nullptr.
+  void (*write)(int64_t v_dim, const float* out, const float* factor, float* const rows[kLanes]);
   /// Takes in a later segment's result: out[v_dim][16], max[16] and sum[16] become those of both.
   void (*merge)(int64_t v_dim, float* out, float* max, float* sum, const float* later_out, const float* later_max,
                 const float* later_sum);

@@ -68,12 +68,11 @@ void Scores(const Shape& shape, const std::byte* packed, const std::byte* data, 
     Accumulate<1>(q, shape.k_dim, keys + r * stride, stride, 1, nullptr, nullptr, scores + r * kLanes);
 }
 
-bool Softmax(float* scores, int64_t count, int64_t first_row, const int32_t* limit, float* max, float* sum,
+void Softmax(float* scores, int64_t count, int64_t first_row, const int32_t* limit, float* max, float* sum,
              float* factor) {
   const D d;
   const hn::RebindToSigned<D> di;
   const V low = hn::Set(d, -1e30f);  // finite, so that a fully masked lane gives no NaN
-  bool rescale = false;
   for (int v = 0; v < kV; ++v) {
     const auto lane_limit = hn::LoadU(di, limit + v * kN);
     V best = low;
@@ -94,16 +93,14 @@ bool Softmax(float* scores, int64_t count, int64_t first_row, const int32_t* lim
       hn::StoreU(p, d, scores + r * kLanes + v * kN);
       total = hn::Add(total, p);
     }
-    rescale |= !hn::AllTrue(d, hn::Eq(old_max, new_max));
     hn::StoreU(new_max, d, max + v * kN);
     hn::StoreU(total, d, sum + v * kN);
     hn::StoreU(scale, d, factor + v * kN);
   }
-  return rescale;
 }
 
 void Values(const Shape& shape, float* probabilities, const std::byte* data, const std::byte* block, int64_t count,
-            const float* factor, bool scale_out, float* out) {
+            const float* factor, float* out) {
   const D d;
   const bool wide = shape.dtype == DType::kF32;
   const float* values = wide ? reinterpret_cast<const float*>(data) + shape.v_begin
@@ -112,12 +109,11 @@ void Values(const Shape& shape, float* probabilities, const std::byte* data, con
   const int64_t stride = wide ? shape.row_bytes / 4 : shape.shared() ? shape.k_dim : shape.v_dim;
   V factors[kV];
   for (int v = 0; v < kV; ++v) factors[v] = hn::LoadU(d, factor + v * kN);
-  const V* scale = scale_out ? factors : nullptr;
   int64_t i = 0;
   for (; i + kRows <= shape.v_dim; i += kRows)
-    Accumulate<kRows>(probabilities, count, values + i, 1, stride, out + i * kLanes, scale, out + i * kLanes);
+    Accumulate<kRows>(probabilities, count, values + i, 1, stride, out + i * kLanes, factors, out + i * kLanes);
   for (; i < shape.v_dim; ++i)
-    Accumulate<1>(probabilities, count, values + i, 1, stride, out + i * kLanes, scale, out + i * kLanes);
+    Accumulate<1>(probabilities, count, values + i, 1, stride, out + i * kLanes, factors, out + i * kLanes);
 }
 
 void Merge(int64_t v_dim, float* HWY_RESTRICT out, float* HWY_RESTRICT max, float* HWY_RESTRICT sum,
@@ -177,6 +173,13 @@ void PrepareBlock(const Shape& shape, const std::byte* data, int64_t count, std:
   }
 }
 
+void Write(int64_t v_dim, const float* out, const float* factor, float* const rows[kLanes]) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if (rows[lane] == nullptr) continue;
+    for (int64_t i = 0; i < v_dim; ++i) rows[lane][i] = out[i * kLanes + lane] * factor[lane];
+  }
+}
+
 }  // namespace
 
 const Core& PortableCore() {
@@ -186,18 +189,21 @@ const Core& PortableCore() {
       .block_bytes = BlockBytes,
       .pack_queries = PackQueries,
       .prepare_block = PrepareBlock,
-      .scores = [](const Shape& shape, const std::byte* packed, const std::byte* data, const std::byte* block,
-                   int64_t count, float* scores) {
-        HWY_DYNAMIC_DISPATCH(Scores)(shape, packed, data, block, count, scores);
+      .scores = [](const Shape& shape, const std::byte* const packed[kPair], int tiles, const std::byte* data,
+                   const std::byte* block, int64_t count, const std::byte*, int64_t, float* const scores[kPair]) {
+        for (int tile = 0; tile < tiles; ++tile)
+          HWY_DYNAMIC_DISPATCH(Scores)(shape, packed[tile], data, block, count, scores[tile]);
       },
       .softmax = [](float* scores, int64_t count, int64_t first_row, const int32_t* limit, float* max, float* sum,
                     float* factor) {
-        return HWY_DYNAMIC_DISPATCH(Softmax)(scores, count, first_row, limit, max, sum, factor);
+        HWY_DYNAMIC_DISPATCH(Softmax)(scores, count, first_row, limit, max, sum, factor);
       },
-      .values = [](const Shape& shape, float* p, const std::byte* data, const std::byte* block, int64_t count,
-                   const float* factor, bool scale_out, float* out) {
-        HWY_DYNAMIC_DISPATCH(Values)(shape, p, data, block, count, factor, scale_out, out);
+      .values = [](const Shape& shape, float* const p[kPair], int tiles, const std::byte* data, const std::byte* block,
+                   int64_t count, const float* const factor[kPair], float* const out[kPair]) {
+        for (int tile = 0; tile < tiles; ++tile)
+          HWY_DYNAMIC_DISPATCH(Values)(shape, p[tile], data, block, count, factor[tile], out[tile]);
       },
+      .write = Write,
       .merge = [](int64_t v_dim, float* out, float* max, float* sum, const float* later_out, const float* later_max,
                   const float* later_sum) {
         HWY_DYNAMIC_DISPATCH(Merge)(v_dim, out, max, sum, later_out, later_max, later_sum);

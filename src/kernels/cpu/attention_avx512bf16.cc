@@ -1,6 +1,5 @@
 // Attention core for caches in bf16 on machines with AVX-512 BF16: vdpbf16ps multiplies pairs, 32 products an
-// instruction, with the key or value pair broadcast from memory. Queries and probabilities are rounded to bf16. Rows in
-// 8 bits are first unpacked to bf16 in the block's scratch, which the L2 cache holds.
+// instruction, with the key or value pair broadcast from memory. Queries and probabilities are rounded to bf16.
 #include "kernels/attention_core.h"
 
 #if defined(__x86_64__)
@@ -9,12 +8,19 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/attention_avx512.h"
+
 #define FATHOM_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
 namespace fathom::attention {
 namespace {
 
-constexpr int kRows = 16;  // accumulators: enough to hide the latency of two multiplications a cycle
+// Accumulators, enough to hide the latency of two multiplications a cycle. A pair of tiles takes half as many rows (or
+// values), and each broadcast from memory serves both.
+constexpr int kRows = 16;
+// Rows of the absorbed MLA of every DeepSeek model (512 + 64 values): with the distance known to the compiler, sixteen
+// rows need one address.
+constexpr int64_t kMlaRowBytes = 1152;
 
 // Packed queries: [k_dim / 2][16 lanes][2] bf16.
 int64_t QueryBytes(const Shape& shape) { return shape.k_dim / 2 * kLanes * 4; }
@@ -30,18 +36,37 @@ int64_t BlockBytes(const Shape& shape) {
   return ValueBytes(shape) + kBlockRows * Stride(shape.k_dim) + (shape.shared() ? 0 : 2 * Stride(shape.v_dim));
 }
 
-inline uint16_t RoundBf16(float f) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &f, 4);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+FATHOM_TARGET void PackQueries(const Shape& shape, const float* const rows[kLanes], float scale, std::byte* packed) {
+  const __m512 by = _mm512_set1_ps(scale);
+  for (int64_t i = 0; i < shape.k_dim; i += 32) {
+    const __mmask16 low = FirstOf(shape.k_dim - i), high = FirstOf(shape.k_dim - i - 16);
+    __m512i x[16];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (rows[lane] == nullptr) {
+        x[lane] = _mm512_setzero_si512();
+        continue;
+      }
+      const __m512 a = _mm512_mul_ps(_mm512_maskz_loadu_ps(low, rows[lane] + i), by);
+      const __m512 b = high == 0 ? _mm512_setzero_ps() : _mm512_mul_ps(_mm512_maskz_loadu_ps(high, rows[lane] + i + 16), by);
+      x[lane] = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a));
+    }
+    Transpose(x);
+    const int64_t pairs = std::min<int64_t>(16, (shape.k_dim - i) / 2);
+    for (int64_t p = 0; p < pairs; ++p) _mm512_storeu_si512(packed + (i / 2 + p) * 64, x[p]);
+  }
 }
 
-void PackQueries(const Shape& shape, const float* const rows[kLanes], float scale, std::byte* packed) {
-  uint16_t* out = reinterpret_cast<uint16_t*>(packed);
-  for (int lane = 0; lane < kLanes; ++lane) {
-    const float* row = rows[lane];
-    for (int64_t i = 0; i < shape.k_dim; ++i)
-      out[(i / 2 * kLanes + lane) * 2 + i % 2] = row == nullptr ? 0 : RoundBf16(row[i] * scale);
+FATHOM_TARGET void Write(int64_t v_dim, const float* out, const float* factor, float* const rows[kLanes]) {
+  const __m512 by = _mm512_loadu_ps(factor);
+  for (int64_t i = 0; i < v_dim; i += 16) {
+    const int64_t count = std::min<int64_t>(16, v_dim - i);
+    __m512i x[16];
+    for (int64_t j = 0; j < 16; ++j)
+      x[j] = j < count ? reinterpret_cast<__m512i>(_mm512_mul_ps(_mm512_loadu_ps(out + (i + j) * kLanes), by))
+                       : _mm512_setzero_si512();
+    Transpose(x);
+    for (int lane = 0; lane < kLanes; ++lane)
+      if (rows[lane] != nullptr) _mm512_mask_storeu_epi32(rows[lane] + i, FirstOf(count), x[lane]);
   }
 }
 
@@ -51,7 +76,7 @@ FATHOM_TARGET inline void InterleaveValues(const uint16_t* a, const uint16_t* b,
   const __m512i interleave = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
                                               6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   for (int64_t i = 0; i < v_dim; i += 16) {
-    const __mmask16 mask = static_cast<__mmask16>((1u << std::min<int64_t>(16, v_dim - i)) - 1);
+    const __mmask16 mask = FirstOf(v_dim - i);
     const __m256i low = a != nullptr ? _mm256_maskz_loadu_epi16(mask, a + i) : _mm256_setzero_si256();
     const __m256i high = b != nullptr ? _mm256_maskz_loadu_epi16(mask, b + i) : _mm256_setzero_si256();
     const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
@@ -148,70 +173,128 @@ FATHOM_TARGET void PrepareBlock(const Shape& shape, const std::byte* data, int64
   for (int64_t r = 0; r < kBlockRows; r += 2) InterleaveValues(values(r), values(r + 1), shape.v_dim, r, block);
 }
 
-FATHOM_TARGET inline __m512 DotPairs(__m512 acc, __m512i lanes, const void* pair) {
+FATHOM_TARGET inline __m512i BroadcastPair(const void* pair) {
   int32_t bits;
   __builtin_memcpy(&bits, pair, 4);
-  return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(lanes), reinterpret_cast<__m512bh>(_mm512_set1_epi32(bits)));
+  return _mm512_set1_epi32(bits);
 }
 
-template <int kCount>
-FATHOM_TARGET inline void ScoreRows(const std::byte* packed, int64_t pairs, const std::byte* keys, int64_t row_bytes,
-                                    float* scores) {
-  __m512 acc[kCount];
-  for (int j = 0; j < kCount; ++j) acc[j] = _mm512_setzero_ps();
+FATHOM_TARGET inline __m512 DotPairs(__m512 acc, __m512i lanes, __m512i pair) {
+  return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(lanes), reinterpret_cast<__m512bh>(pair));
+}
+
+// What is wanted from memory next, a line between the multiplications at a time.
+struct Ahead {
+  const std::byte* at;
+  const std::byte* end;
+};
+
+template <int kTiles, int kCount, int64_t kRowBytes>
+FATHOM_TARGET inline void ScoreRows(const std::byte* const packed[kPair], int64_t pairs, const std::byte* keys,
+                                    int64_t row_bytes, int64_t row, Ahead& ahead, float* const scores[kPair]) {
+  if (kRowBytes > 0) row_bytes = kRowBytes;
+  __m512 acc[kTiles][kCount];
+  for (int t = 0; t < kTiles; ++t)
+    for (int j = 0; j < kCount; ++j) acc[t][j] = _mm512_setzero_ps();
   for (int64_t p = 0; p < pairs; ++p) {
-    const __m512i q = _mm512_loadu_si512(packed + p * 64);
+    if (ahead.at < ahead.end) {
+      __builtin_prefetch(ahead.at);
+      ahead.at += 64;
+    }
+    __m512i q[kTiles];
+    for (int t = 0; t < kTiles; ++t) q[t] = _mm512_loadu_si512(packed[t] + p * 64);
 #pragma GCC unroll 16
-    for (int j = 0; j < kCount; ++j) acc[j] = DotPairs(acc[j], q, keys + j * row_bytes + p * 4);
+    for (int j = 0; j < kCount; ++j) {
+      const __m512i key = BroadcastPair(keys + j * row_bytes + p * 4);
+#pragma GCC unroll 2
+      for (int t = 0; t < kTiles; ++t) acc[t][j] = DotPairs(acc[t][j], q[t], key);
+    }
   }
-  for (int j = 0; j < kCount; ++j) _mm512_storeu_ps(scores + j * kLanes, acc[j]);
+  for (int t = 0; t < kTiles; ++t)
+    for (int j = 0; j < kCount; ++j) _mm512_storeu_ps(scores[t] + (row + j) * kLanes, acc[t][j]);
 }
 
-FATHOM_TARGET void Scores(const Shape& shape, const std::byte* packed, const std::byte* data, const std::byte* block,
-                          int64_t count, float* scores) {
+template <int kTiles, int64_t kRowBytes>
+FATHOM_TARGET void ScoreBlock(const Shape& shape, const std::byte* const packed[kPair], const std::byte* keys,
+                              int64_t bytes, int64_t count, Ahead ahead, float* const scores[kPair]) {
+  constexpr int kStep = kRows / kTiles;
+  const int64_t pairs = shape.k_dim / 2;
+  int64_t r = 0;
+  for (; r + kStep <= count; r += kStep)
+    ScoreRows<kTiles, kStep, kRowBytes>(packed, pairs, keys + r * bytes, bytes, r, ahead, scores);
+  for (; r < count; ++r) ScoreRows<kTiles, 1, kRowBytes>(packed, pairs, keys + r * bytes, bytes, r, ahead, scores);
+}
+
+FATHOM_TARGET void Scores(const Shape& shape, const std::byte* const packed[kPair], int tiles, const std::byte* data,
+                          const std::byte* block, int64_t count, const std::byte* next, int64_t next_bytes,
+                          float* const scores[kPair]) {
   const bool unpacked = shape.row.packed();
   const std::byte* keys = unpacked ? block + ValueBytes(shape) : data + shape.k_begin * 2;
   const int64_t stride = unpacked ? Stride(shape.k_dim) : shape.row_bytes;
-  int64_t r = 0;
-  for (; r + kRows <= count; r += kRows)
-    ScoreRows<kRows>(packed, shape.k_dim / 2, keys + r * stride, stride, scores + r * kLanes);
-  for (; r < count; ++r)
-    ScoreRows<1>(packed, shape.k_dim / 2, keys + r * stride, stride, scores + r * kLanes);
+  const Ahead ahead{next, next + next_bytes};
+  const auto score = stride == kMlaRowBytes ? (tiles == 2 ? ScoreBlock<2, kMlaRowBytes> : ScoreBlock<1, kMlaRowBytes>)
+                                            : (tiles == 2 ? ScoreBlock<2, 0> : ScoreBlock<1, 0>);
+  score(shape, packed, keys, stride, count, ahead, scores);
 }
 
-// out[16][16 lanes] (+)= sum over row pairs of P[pair][lane] . V[pair][value]
-FATHOM_TARGET inline void ValueTile(const __m512i* p, int64_t pairs, const std::byte* values, __m512 factor,
-                                    bool scale_out, int64_t count, float* out) {
-  __m512 acc[16];
-  for (int j = 0; j < 16; ++j) {
-    acc[j] = j < count ? _mm512_loadu_ps(out + j * kLanes) : _mm512_setzero_ps();
-    if (scale_out) acc[j] = _mm512_mul_ps(acc[j], factor);
-  }
-  for (int64_t r = 0; r < pairs; ++r) {
-    const __m512i lanes = _mm512_load_si512(p + r);
-#pragma GCC unroll 16
-    for (int j = 0; j < 16; ++j) acc[j] = DotPairs(acc[j], lanes, values + r * 64 + j * 4);
-  }
-  for (int j = 0; j < 16; ++j)
-    if (j < count) _mm512_storeu_ps(out + j * kLanes, acc[j]);
-}
-
-FATHOM_TARGET void Values(const Shape& shape, float* probabilities, const std::byte*, const std::byte* block,
-                          int64_t count, const float* factor, bool scale_out, float* out) {
-  const int64_t pairs = (count + 1) / 2;
+// Probabilities of a block as pairs of rows in bf16.
+struct Pairs {
   alignas(64) __m512i p[kBlockRows / 2];
-  for (int64_t r = 0; r < pairs; ++r) {
+};
+
+FATHOM_TARGET inline void PackProbabilities(const float* probabilities, int64_t count, Pairs& out) {
+  for (int64_t r = 0; 2 * r < count; ++r) {
     const __m512 even = _mm512_loadu_ps(probabilities + 2 * r * kLanes);
     const __m512 odd =
         2 * r + 1 < count ? _mm512_loadu_ps(probabilities + (2 * r + 1) * kLanes) : _mm512_setzero_ps();
     const __m256i even16 = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(even));
     const __m256i odd16 = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(odd));
-    p[r] = _mm512_or_si512(_mm512_cvtepu16_epi32(even16), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd16), 16));
+    out.p[r] = _mm512_or_si512(_mm512_cvtepu16_epi32(even16), _mm512_slli_epi32(_mm512_cvtepu16_epi32(odd16), 16));
   }
-  const __m512 f = _mm512_loadu_ps(factor);
-  for (int64_t i = 0; i < shape.v_dim; i += 16)
-    ValueTile(p, pairs, block + i / 16 * (kBlockRows / 2) * 64, f, scale_out, std::min<int64_t>(16, shape.v_dim - i),
-              out + i * kLanes);
+}
+
+// out[kCount][16 lanes] = out * factor + sum over row pairs of P[pair][lane] . V[pair][value], for values that exist
+template <int kTiles, int kCount>
+FATHOM_TARGET inline void ValueTile(const Pairs* p, int64_t pairs, const std::byte* values, const __m512* factor,
+                                    int64_t count, float* const out[kPair], int64_t at) {
+  __m512 acc[kTiles][kCount];
+  for (int t = 0; t < kTiles; ++t)
+    for (int j = 0; j < kCount; ++j)
+      acc[t][j] = j < count ? _mm512_mul_ps(_mm512_loadu_ps(out[t] + (at + j) * kLanes), factor[t]) : _mm512_setzero_ps();
+  for (int64_t r = 0; r < pairs; ++r) {
+    __m512i lanes[kTiles];
+    for (int t = 0; t < kTiles; ++t) lanes[t] = _mm512_load_si512(&p[t].p[r]);
+#pragma GCC unroll 16
+    for (int j = 0; j < kCount; ++j) {
+      const __m512i value = BroadcastPair(values + r * 64 + j * 4);
+#pragma GCC unroll 2
+      for (int t = 0; t < kTiles; ++t) acc[t][j] = DotPairs(acc[t][j], lanes[t], value);
+    }
+  }
+  for (int t = 0; t < kTiles; ++t)
+    for (int j = 0; j < kCount; ++j)
+      if (j < count) _mm512_storeu_ps(out[t] + (at + j) * kLanes, acc[t][j]);
+}
+
+template <int kTiles>
+FATHOM_TARGET void ValueBlock(const Shape& shape, float* const probabilities[kPair], const std::byte* block,
+                              int64_t count, const float* const factor[kPair], float* const out[kPair]) {
+  constexpr int kStep = kRows / kTiles;
+  Pairs p[kTiles];
+  __m512 f[kTiles];
+  for (int t = 0; t < kTiles; ++t) {
+    PackProbabilities(probabilities[t], count, p[t]);
+    f[t] = _mm512_loadu_ps(factor[t]);
+  }
+  for (int64_t i = 0; i < shape.v_dim; i += kStep)
+    ValueTile<kTiles, kStep>(p, (count + 1) / 2, block + i / 16 * (kBlockRows / 2) * 64 + i % 16 * 4, f,
+                             std::min<int64_t>(kStep, shape.v_dim - i), out, i);
+}
+
+FATHOM_TARGET void Values(const Shape& shape, float* const probabilities[kPair], int tiles, const std::byte*,
+                          const std::byte* block, int64_t count, const float* const factor[kPair],
+                          float* const out[kPair]) {
+  (tiles == 2 ? ValueBlock<2> : ValueBlock<1>)(shape, probabilities, block, count, factor, out);
 }
 
 }  // namespace
@@ -229,6 +312,7 @@ const Core* Bf16Core() {
       .scores = Scores,
       .softmax = PortableCore().softmax,
       .values = Values,
+      .write = Write,
       .merge = PortableCore().merge,
   };
   return supported ? &core : nullptr;
