@@ -17,7 +17,7 @@ using attention::Shape;
 
 // Tiles that one work item carries through the context together: they share each block's preparation, and their queries
 // and outputs (for MLA 18 + 32 KiB each) stay in L2 beside the block and the next one.
-constexpr int64_t kTilesPerItem = 8;
+constexpr int64_t kTilesPerItem = 16;
 // A context is computed in segments whose ends depend on positions alone, each with a softmax of its own, and merged in
 // order: so a row's result has the same bits whether its segments were one thread's or many threads' work, and whatever
 // else is in the batch. Short ones first, so that a short context has work for several threads too.
@@ -37,15 +37,17 @@ struct Item {
   int64_t partial;  // index of the first tile's partial result; -1: writes the output itself
 };
 
-const Core& ChooseCore(const AttentionJob& job) {
-  if ((job.kv.dtype == DType::kBF16 || KvRowFormat::IsPacked(job.kv.dtype)) && job.k_dim % 2 == 0)
-    if (const Core* core = attention::Bf16Core()) return *core;
-  return attention::PortableCore();
-}
-
 Shape ShapeOf(const AttentionJob& job, int64_t kv_head) {
   return {job.kv.dtype, job.k_dim, job.v_dim, job.kv.row_bytes, kv_head * job.k_dim,
           job.kv.v_begin + kv_head * job.v_dim, job.kv.row()};
+}
+
+const Core& ChooseCore(const AttentionJob& job) {
+  if ((job.int8 || job.kv.dtype == DType::kI8) && attention::Int8CoreTakes(ShapeOf(job, 0)) && job.kv_heads == 1)
+    if (const Core* core = attention::Int8Core()) return *core;
+  if ((job.kv.dtype == DType::kBF16 || KvRowFormat::IsPacked(job.kv.dtype)) && job.k_dim % 2 == 0)
+    if (const Core* core = attention::Bf16Core()) return *core;
+  return attention::PortableCore();
 }
 
 int64_t Round64(int64_t bytes) { return (bytes + 63) / 64 * 64; }

@@ -46,6 +46,7 @@ struct AttentionJob {
   int64_t heads = 0, kv_heads = 0;  // heads is a multiple of kv_heads; heads of a group are consecutive
   int64_t k_dim = 0, v_dim = 0;     // k_dim even for bf16
   float scale = 1.0f;               // multiplies scores
+  bool int8 = false;                // MLA: latents, queries and probabilities may be rounded to int8 (see above)
   const float* q = nullptr;         // [tokens, heads, k_dim], dense
   float* out = nullptr;             // [tokens, heads, v_dim], dense
 };

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <random>
+#include <tuple>
 
 #include "kernels/attention.h"
 #include "kernels/kv_rows.h"
@@ -18,7 +19,7 @@ int Threads() {
   return text == nullptr ? 1 : std::max(1, std::atoi(text));
 }
 
-void Mla(benchmark::State& state, DType dtype) {
+void Mla(benchmark::State& state, DType dtype, bool int8) {
   const int64_t tokens = state.range(0), depth = state.range(1), heads = 16, k_dim = 576, v_dim = 512;
   KvRowFormat format{dtype, k_dim};
   if (format.packed()) format.tail = k_dim - v_dim, format.group = dtype == DType::kI8 ? 32 : 128;
@@ -38,7 +39,7 @@ void Mla(benchmark::State& state, DType dtype) {
   for (float& x : q) x = normal(random);
   const AttentionJob job{.kv = {dtype, pointers.data(), 0, bytes, 64, 0, k_dim, format.tail, format.group},
                          .tokens = tokens, .first_position = depth,
-                         .heads = heads, .kv_heads = 1, .k_dim = k_dim, .v_dim = v_dim, .scale = 0.07f, .q = q.data(),
+                         .heads = heads, .kv_heads = 1, .k_dim = k_dim, .v_dim = v_dim, .scale = 0.07f, .int8 = int8, .q = q.data(),
                          .out = out.data()};
   ThreadPool pool(Threads());
   AttentionWorkspace workspace;
@@ -52,9 +53,11 @@ void Mla(benchmark::State& state, DType dtype) {
 }
 
 int Register() {
-  for (const auto& [name, dtype] : {std::pair{"bf16", DType::kBF16}, {"fp8", DType::kF8_E4M3}, {"int8", DType::kI8},
-                                    {"f16", DType::kF16}, {"f32", DType::kF32}}) {
-    auto* bench = benchmark::RegisterBenchmark((std::string("Mla/") + name).c_str(), Mla, dtype);
+  const std::tuple<const char*, DType, bool> kinds[] = {
+      {"bf16", DType::kBF16, false}, {"bf16_by_int8", DType::kBF16, true}, {"fp8", DType::kF8_E4M3, false},
+      {"int8", DType::kI8, true},    {"f16", DType::kF16, false},          {"f32", DType::kF32, false}};
+  for (const auto& [name, dtype, int8] : kinds) {
+    auto* bench = benchmark::RegisterBenchmark((std::string("Mla/") + name).c_str(), Mla, dtype, int8);
     bench->Args({1, 4096})->Args({1, 16384})->Args({512, 0})->Args({512, 3584});
     if (Threads() > 1) bench->UseRealTime();
   }

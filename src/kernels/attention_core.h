@@ -53,8 +53,11 @@ struct Core {
                 const float* later_sum);
 };
 
-/// The portable core (Highway), and the AVX-512 BF16 one or nullptr where the machine lacks it.
+/// The portable core (Highway); those in bf16 and int8 with AVX-512, nullptr where the machine lacks it.
 const Core& PortableCore();
 const Core* Bf16Core();
+const Core* Int8Core();
+/// Whether Int8Core() can do this shape: MLA's, in bf16 or 8 bits.
+bool Int8CoreTakes(const Shape& shape);
 
 }  // namespace fathom::attention

@@ -17,6 +17,7 @@ struct Case {
   int64_t tokens, first, heads, kv_heads, k_dim, v_dim;
   bool shared;  // values are the keys' first part (MLA)
   int64_t tail = 0, group = 0;  // in 8 bits
+  bool int8 = false;            // AttentionJob::int8
 };
 
 // A cache of random rows in paged blocks of 64, and a job over it.
@@ -42,7 +43,7 @@ struct Fixture {
     job = {.kv = {c.dtype, pointers.data(), offset, bytes, 64, c.shared ? 0 : c.kv_heads * c.k_dim, values, c.tail,
                   c.group},
            .tokens = c.tokens, .first_position = c.first, .heads = c.heads, .kv_heads = c.kv_heads,
-           .k_dim = c.k_dim, .v_dim = c.v_dim, .scale = 1.0f / std::sqrt(static_cast<float>(c.k_dim)),
+           .k_dim = c.k_dim, .v_dim = c.v_dim, .scale = 1.0f / std::sqrt(static_cast<float>(c.k_dim)), .int8 = c.int8,
            .q = q.data(), .out = out.data()};
   }
   std::vector<std::vector<std::byte>> blocks;
@@ -83,7 +84,14 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{DType::kF8_E4M3, 3, 1023, 9, 3, 64, 64, false, 0, 64},
                     Case{DType::kI8, 3, 64, 6, 2, 34, 20, false, 0, 17},
                     Case{DType::kI8, 3, 130, 6, 2, 35, 20, false, 0, 17},
-                    Case{DType::kF8_E4M3, 7, 61, 4, 1, 80, 64, true, 16, 24}));
+                    Case{DType::kF8_E4M3, 7, 61, 4, 1, 80, 64, true, 16, 24},
+                    Case{DType::kBF16, 1, 0, 4, 1, 80, 64, true, 0, 0, true},
+                    Case{DType::kBF16, 40, 200, 16, 1, 98, 96, true, 0, 0, true},
+                    Case{DType::kBF16, 7, 2100, 16, 1, 576, 512, true, 0, 0, true},
+                    Case{DType::kBF16, 3, 130, 5, 1, 224, 160, true, 0, 0, true},
+                    Case{DType::kBF16, 3, 130, 5, 1, 72, 40, true, 0, 0, true},  // not int8's shape
+                    Case{DType::kI8, 1, 700, 16, 1, 576, 512, true, 64, 128},
+                    Case{DType::kI8, 66, 61, 3, 1, 176, 160, true, 16, 32}));
 
 // A row's result must not depend on what else is in the batch, on how a prompt was cut into pieces, or on the threads:
 // answers are the same alone and in company.
@@ -91,7 +99,10 @@ TEST(Attention, ARowHasTheSameBitsInAnyCompany) {
   for (const Case& c : {Case{DType::kBF16, 40, 3100, 16, 1, 96, 72, true}, Case{DType::kF32, 30, 500, 9, 3, 32, 32, false},
                         Case{DType::kF16, 300, 0, 4, 2, 40, 24, false}, Case{DType::kBF16, 600, 0, 4, 1, 80, 64, true},
                         Case{DType::kF8_E4M3, 40, 1100, 16, 1, 96, 64, true, 32, 32},
-                        Case{DType::kI8, 300, 0, 6, 2, 32, 32, false, 0, 32}}) {
+                        Case{DType::kI8, 300, 0, 6, 2, 32, 32, false, 0, 32},
+                        Case{DType::kBF16, 40, 1100, 16, 1, 576, 512, true, 0, 0, true},
+                        Case{DType::kBF16, 330, 0, 5, 1, 98, 96, true, 0, 0, true},
+                        Case{DType::kI8, 40, 1100, 16, 1, 192, 160, true, 32, 32}}) {
     Fixture whole(c);
     {
       ThreadPool pool(1);
