@@ -29,7 +29,7 @@ struct KvSpace {
   std::string model_fingerprint;  // SHA-256 over the model's tensors' names, types, shapes and sampled bytes, hex
   std::string rope;               // base, scaling and layout, as text
   KvLayout layout;                // element type, layers, values a row, groups
-  int32_t layout_version = 1;     // of block contents and of the arithmetic that fills them
+  int32_t layout_version = 2;     // of block contents and of the arithmetic that fills them (2: MLA in int8)
 
   /// XXH3-128 over all of it, each field with its length.
   BlockKey Digest() const;

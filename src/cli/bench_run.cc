@@ -49,6 +49,7 @@ class Bench {
         AddShare(result.bytes_per_token * decode.back(), before, after, bandwidth, bandwidth_share);
       }
     }
+    if (params_.roofline) FATHOM_CHECK_OK(MeasureRooflines(result));
     result.prefill = SpreadOf(std::move(prefill));
     result.decode = SpreadOf(std::move(decode));
     result.bandwidth = SpreadOf(std::move(bandwidth));
@@ -65,6 +66,25 @@ class Bench {
     if (before <= 0 || after <= 0) return;
     ceilings.insert(ceilings.end(), {before, after});
     if (reached > 0) shares.push_back(reached / ((before + after) / 2));
+  }
+
+  /// Runs of their own: reading the clock between operations is not for the figures above.
+  Status MeasureRooflines(DepthResult& result) {
+    const auto measure = [&](Roofline& out, auto&& run) -> Status {
+      Profile profile;
+      const MachineCeilings before = hooks_.ceilings ? hooks_.ceilings() : MachineCeilings();
+      engine_.UseProfile(&profile);
+      const auto seconds = run();
+      engine_.UseProfile(nullptr);
+      if (!seconds) return std::unexpected(seconds.error());
+      out = MakeRoofline(profile, Mean(before, hooks_.ceilings ? hooks_.ceilings() : MachineCeilings()));
+      session_->Truncate(result.depth);
+      return {};
+    };
+    const std::string where = fmt::format("roofline at depth {}", result.depth);
+    if (params_.prompt_tokens > 0) FATHOM_CHECK_OK(measure(result.prefill_roofline, [&] { return TimePrefill(where); }));
+    if (params_.generated_tokens > 0) FATHOM_CHECK_OK(measure(result.decode_roofline, [&] { return TimeDecode(where); }));
+    return {};
   }
 
   double Now() const {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cli/roofline.h"
 #include "engine/engine.h"
 
 namespace fathom {
@@ -23,6 +24,7 @@ struct BenchParams {
   int repetitions = 3;
   uint64_t seed = 1;
   double bytes_per_token = 0;     // weights read for one decoded token; 0: unknown, no share
+  bool roofline = false;          // one more run of each with a profile
   double operations_per_token = 0;  // multiplications and additions with weights for one prefilled token; 0: unknown
 };
 
@@ -41,11 +43,13 @@ struct DepthResult {
   Spread bandwidth_share;          // of each decode run: bytes_per_token * rate / mean bandwidth around it
   Spread arithmetic;               // operations/s that the kernels could do, around the prefill runs
   Spread arithmetic_share;         // of each prefill run: operations_per_token * rate / mean of the peaks around it
+  Roofline prefill_roofline, decode_roofline;  // empty unless asked for
 };
 
 struct BenchHooks {
   std::function<double()> bandwidth;   // bytes/s now; empty: not measured
   std::function<double()> arithmetic;  // operations/s now; empty: not measured
+  std::function<MachineCeilings()> ceilings;  // all of them now, for rooflines; empty: not measured
   std::function<double()> now;        // seconds; empty: the steady clock
   /// What is going on; false stops (kCancelled). Called between steps.
   std::function<bool(const std::string& what, int64_t done, int64_t total)> progress;

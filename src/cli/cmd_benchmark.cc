@@ -35,6 +35,28 @@ ordered_json ToJson(const Spread& spread, double scale) {
   return object;
 }
 
+ordered_json ToJson(const RooflineRow& row) {
+  const bool bounded = row.bound[0] != '\0';
+  ordered_json object;
+  object["operation"] = row.name;
+  object["seconds"] = row.seconds;
+  object["time_share"] = row.time_share;
+  object["bytes"] = row.bytes;
+  object["operations"] = row.operations;
+  object["ceiling_share"] = row.share > 0 ? ordered_json(row.share) : ordered_json();
+  object["bound"] = bounded ? ordered_json(row.bound) : ordered_json();
+  return object;
+}
+
+ordered_json ToJson(const Roofline& roofline) {
+  if (roofline.rows.empty()) return nullptr;
+  ordered_json object;
+  object["operations"] = ordered_json::array();
+  for (const RooflineRow& row : roofline.rows) object["operations"].push_back(ToJson(row));
+  object["all"] = ToJson(roofline.total);
+  return object;
+}
+
 void PrintJson(const Engine& engine, const BenchParams& params, const std::vector<DepthResult>& results) {
   ordered_json report;
   report["model"] = engine.model_file().files().empty() ? std::string() : engine.model_file().files().front();
@@ -57,6 +79,10 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
     row["bandwidth_share"] = ToJson(result.bandwidth_share, 1);
     row["arithmetic_gop_per_second"] = ToJson(result.arithmetic, 1e-9);
     row["arithmetic_share"] = ToJson(result.arithmetic_share, 1);
+    if (params.roofline) {
+      row["prefill_roofline"] = ToJson(result.prefill_roofline);
+      row["decode_roofline"] = ToJson(result.decode_roofline);
+    }
     report["results"].push_back(std::move(row));
   }
   if (const auto experts = engine.expert_stats()) {
@@ -101,6 +127,23 @@ std::string Cell(const Spread& spread) {
   return fmt::format("{:.1f} ({:.1f}–{:.1f})", spread.median, spread.least, spread.most);
 }
 
+void PrintRoofline(const char* what, int64_t depth, int64_t tokens, const Roofline& roofline) {
+  if (roofline.rows.empty()) return;
+  fmt::print("\n{} of {} tokens at depth {}\n", what, tokens, depth);
+  fmt::print("{:<24}  {:>9}  {:>6}  {:>8}  {:>8}  {:>8}  {}\n", "operation", "ms/token", "time", "GB/s", "Gop/s", "ceiling",
+             "of");
+  const auto rate = [](double amount, double seconds) {
+    return amount > 0 && seconds > 0 ? fmt::format("{:.1f}", amount / seconds / 1e9) : std::string("-");
+  };
+  const auto print = [&](const RooflineRow& row) {
+    fmt::print("{:<24}  {:>9.4f}  {:>5.1f}%  {:>8}  {:>8}  {:>8}  {}\n", row.name,
+               row.seconds * 1e3 / static_cast<double>(tokens), 100 * row.time_share, rate(row.bytes, row.seconds),
+               rate(row.operations, row.seconds), row.share > 0 ? fmt::format("{:.0f}%", 100 * row.share) : "-", row.bound);
+  };
+  for (const RooflineRow& row : roofline.rows) print(row);
+  print(roofline.total);
+}
+
 void PrintText(const Engine& engine, const BenchParams& params, const std::vector<DepthResult>& results) {
   const MemoryUse memory = engine.memory();
   fmt::print("{}: {} of weights, {} threads, {}\n",
@@ -125,6 +168,10 @@ void PrintText(const Engine& engine, const BenchParams& params, const std::vecto
       "\nmedian of {} (least–most). Share: of what the machine could do just then; prefill of the arithmetic peak\n"
       "(products with weights only), decode of the memory bandwidth (weights and KV cache read).\n",
       params.repetitions);
+  for (const DepthResult& r : results) {
+    PrintRoofline("prefill", r.depth, params.prompt_tokens, r.prefill_roofline);
+    PrintRoofline("decode", r.depth, params.generated_tokens, r.decode_roofline);
+  }
   const auto experts = engine.expert_stats();
   if (!experts || experts->uses == 0) return;
   const auto share = [](int64_t part, int64_t whole) {
@@ -177,6 +224,10 @@ Status Run(const BenchOptions& options) {
     hooks.arithmetic = [&engine, int8] {
       return int8 ? MeasureInt8Peak(engine->pool()) : MeasureF32Peak(engine->pool());
     };
+    hooks.ceilings = [&engine, &hooks] {
+      return MachineCeilings{hooks.bandwidth(), MeasureInt8Peak(engine->pool()), MeasureBf16Peak(engine->pool()),
+                             MeasureF32Peak(engine->pool())};
+    };
   }
   Progress::Options progress_options;
   progress_options.quiet = model.quiet;
@@ -219,6 +270,7 @@ void RegisterBench(CLI::App& app, Action& selected) {
                  "Examples:\n"
                  "  fathom bench -m model.gguf\n"
                  "  fathom bench -m model.gguf -t 2 -p 512 -n 64 -d 0,4096 --json\n"
+                 "  fathom bench -m model.gguf -d 4096 --roofline\n"
                  "  fathom synth --config deepseek-v2-lite --type q4_k_m -o lite.gguf && fathom bench -m lite.gguf",
                  options, Run);
   AddModelOptions(*command, options->model);
@@ -237,6 +289,9 @@ void RegisterBench(CLI::App& app, Action& selected) {
   command->add_option("-r,--repetitions", options->params.repetitions, "runs of each; the median is given")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
+  command->add_flag("--roofline", options->params.roofline,
+                    "one more run of each, with the time, bytes, operations and share of the ceiling of each kind of "
+                    "operation");
   command->add_option("--seed", options->params.seed, "of the random tokens")->capture_default_str();
   auto* json = command->add_flag("--json", options->json, "print one JSON object");
   command->add_flag("--csv", options->csv, "print CSV")->excludes(json);

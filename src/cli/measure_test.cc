@@ -146,6 +146,42 @@ TEST(Bench, DepthIsFilledOnce) {
   EXPECT_LE(evaluated, 4000u + 2 * 3 * 15 + 20);
 }
 
+TEST(Bench, RooflinesComeFromRunsOfTheirOwn) {
+  struct ProfiledEngine : FakeEngine {
+    void UseProfile(Profile* to) override { profile = to; }
+    Profile* profile = nullptr;
+  };
+  ProfiledEngine engine;
+  int64_t unprofiled = 0;
+  engine.script.on_eval = [&](std::span<const TokenId> tokens) {
+    if (engine.profile == nullptr) {
+      unprofiled += static_cast<int64_t>(tokens.size());
+      return;
+    }
+    engine.profile->Start();
+    engine.profile->counter()->int8 = 1e6 * static_cast<double>(tokens.size());
+    engine.profile->Lap(Stage::kOutput);
+  };
+  BenchHooks hooks;
+  hooks.ceilings = [] { return MachineCeilings{1e9, 2e9, 1e9, 1e9}; };
+  BenchParams params;
+  params.prompt_tokens = 20;
+  params.generated_tokens = 5;
+  params.repetitions = 1;
+  auto results = RunBench(engine, params, hooks);
+  ASSERT_TRUE(results);
+  EXPECT_TRUE((*results)[0].prefill_roofline.rows.empty());
+  const int64_t without = unprofiled;
+  params.roofline = true;
+  results = RunBench(engine, params, hooks);
+  ASSERT_TRUE(results);
+  EXPECT_EQ(unprofiled, 2 * without);  // what is reported as speed ran without a profile
+  EXPECT_EQ(engine.profile, nullptr);
+  ASSERT_EQ((*results)[0].prefill_roofline.rows.size(), 1u);
+  EXPECT_DOUBLE_EQ((*results)[0].prefill_roofline.total.operations, 20e6);
+  EXPECT_DOUBLE_EQ((*results)[0].decode_roofline.total.operations, 5e6);
+}
+
 TEST(Bench, Refusals) {
   FakeEngine engine;
   BenchParams params;

@@ -63,6 +63,10 @@ class EngineImpl final : public Engine {
   KvType kv_type() const override { return kv_type_; }
   int threads() const override { return pool_->size(); }
   ThreadPool& pool() override { return *pool_; }
+  void UseProfile(Profile* profile) override {
+    std::lock_guard lock(compute_);
+    model_->UseProfile(profile);
+  }
   std::optional<ExpertStoreStats> expert_stats() const override { return experts_->stats(); }
   MemoryUse memory() const override {
     return {.weights_mapped = file_->tensor_bytes(),

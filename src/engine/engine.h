@@ -30,6 +30,7 @@ struct BatchOptions;
 class Service;
 struct ServiceOptions;
 class ThreadPool;
+class Profile;
 
 /// Of the rows in the KV cache. auto: f32 for F32 models, bf16 otherwise. fp8 and int8 take about 0.6 of bf16's room, at
 /// the error that tensor/kv_row.h states.
@@ -156,6 +157,9 @@ class Engine {
   virtual KvType kv_type() const = 0;
   virtual int threads() const = 0;
   virtual ThreadPool& pool() = 0;
+  /// From now on forward passes add to it where their time goes (model/profile.h); nullptr: no more. It outlives that; no
+  /// pass may be running.
+  virtual void UseProfile(Profile*) {}
 };
 
 /// Raw prompt to ids as the model expects them: BOS where its tokenizer adds one, text as the user's.

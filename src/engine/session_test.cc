@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/engine.h"
+#include "model/profile.h"
 
 namespace fathom {
 namespace {
@@ -37,6 +38,37 @@ class SessionTest : public testing::Test {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Session> session_;
 };
+
+TEST_F(SessionTest, AProfileCountsEveryStageAndChangesNothing) {
+  const auto prompt = Ids(40);
+  ASSERT_TRUE(session_->Eval(prompt));
+  const std::vector<float> expected(session_->logits().begin(), session_->logits().end());
+  session_->Truncate(0);
+  Profile profile;
+  engine_->UseProfile(&profile);
+  ASSERT_TRUE(session_->Eval(prompt));
+  engine_->UseProfile(nullptr);
+  EXPECT_EQ(std::vector<float>(session_->logits().begin(), session_->logits().end()), expected);
+
+  const int64_t passes = 3, layers = engine_->config().num_hidden_layers;  // chunks of 16
+  EXPECT_EQ(profile.of(Stage::kHead).calls, passes);
+  EXPECT_EQ(profile.of(Stage::kAttention).calls, passes * layers);
+  EXPECT_EQ(profile.of(Stage::kOutput).calls, passes * layers);
+  const WorkCount& attention = profile.of(Stage::kAttention).work;
+  const ModelConfig& config = engine_->config();
+  const int64_t values = config.num_attention_heads * (config.mla.latent_dim() + config.mla.kv_lora_rank);
+  EXPECT_DOUBLE_EQ(attention.operations(), 2.0 * static_cast<double>(layers * values) * 40 * 41 / 2);
+  EXPECT_GT(attention.bytes, 0);
+  // Only the last token's logits are made, and only of the last chunk.
+  EXPECT_DOUBLE_EQ(profile.of(Stage::kHead).work.operations(),
+                   2.0 * static_cast<double>(config.vocab_size) * static_cast<double>(config.hidden_size));
+  EXPECT_EQ(profile.of(Stage::kSwiGlu).work.operations(), 0);
+  double seconds = 0;
+  for (int i = 0; i < kStages; ++i) seconds += profile.of(static_cast<Stage>(i)).seconds;
+  EXPECT_GT(seconds, 0);
+  ASSERT_TRUE(session_->Eval(Ids(1)));  // nobody counts any more
+  EXPECT_EQ(profile.of(Stage::kHead).calls, passes);
+}
 
 TEST_F(SessionTest, KnownPrefixesAreNotComputedAgain) {
   const auto prompt = Ids(40);

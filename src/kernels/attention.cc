@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
 #include "kernels/attention_core.h"
@@ -42,8 +43,23 @@ Shape ShapeOf(const AttentionJob& job, int64_t kv_head) {
           job.kv.v_begin + kv_head * job.v_dim, job.kv.row()};
 }
 
+// FATHOM_ATTENTION=portable|bf16 in the environment lowers the arithmetic (for tests and comparisons).
+enum class Arithmetic { kPortable, kBf16, kInt8 };
+Arithmetic Allowed() {
+  static const Arithmetic allowed = [] {
+    const char* text = std::getenv("FATHOM_ATTENTION");
+    if (text == nullptr) return Arithmetic::kInt8;
+    return std::strcmp(text, "portable") == 0 ? Arithmetic::kPortable
+           : std::strcmp(text, "bf16") == 0   ? Arithmetic::kBf16
+                                              : Arithmetic::kInt8;
+  }();
+  return allowed;
+}
+
 const Core& ChooseCore(const AttentionJob& job) {
-  if ((job.int8 || job.kv.dtype == DType::kI8) && attention::Int8CoreTakes(ShapeOf(job, 0)) && job.kv_heads == 1)
+  if (Allowed() == Arithmetic::kPortable) return attention::PortableCore();
+  if (job.int8 && job.kv_heads == 1 && Allowed() == Arithmetic::kInt8 &&
+      attention::Int8CoreTakes(ShapeOf(job, 0)))
     if (const Core* core = attention::Int8Core()) return *core;
   if ((job.kv.dtype == DType::kBF16 || KvRowFormat::IsPacked(job.kv.dtype)) && job.k_dim % 2 == 0)
     if (const Core* core = attention::Bf16Core()) return *core;
@@ -82,7 +98,9 @@ ScratchLayout Layout(const Core& core, const Shape& shape) {
   return layout;
 }
 
-void WriteOutput(const Core& core, const Item& item, int64_t tile, const TileState& state) {
+// Values [begin, begin + count) of a tile's outputs.
+void WriteOutput(const Core& core, const Item& item, int64_t tile, const float* out, const float* sum, int64_t begin,
+                 int64_t count) {
   const AttentionJob& job = *item.job;
   const int64_t group = job.heads / job.kv_heads;
   const int64_t base = tile * kLanes;
@@ -91,10 +109,11 @@ void WriteOutput(const Core& core, const Item& item, int64_t tile, const TileSta
   for (int64_t lane = 0; lane < kLanes; ++lane) {
     const int64_t flat = item.first_lane + base + lane;
     const bool used = base + lane < item.lanes;
-    rows[lane] = used ? job.out + (flat / group * job.heads + item.kv_head * group + flat % group) * job.v_dim : nullptr;
-    inverse[lane] = used ? 1.0f / state.sum[lane] : 0.0f;
+    rows[lane] =
+        used ? job.out + (flat / group * job.heads + item.kv_head * group + flat % group) * job.v_dim + begin : nullptr;
+    inverse[lane] = used ? 1.0f / sum[lane] : 0.0f;
   }
-  core.write(job.v_dim, state.out, inverse, rows);
+  core.write(count, out + begin * kLanes, inverse, rows);
 }
 
 void Merge(const Core& core, int64_t v_dim, const TileState& total, const TileState& later) {
@@ -184,26 +203,48 @@ void RunItem(const Item& item, std::byte* scratch, std::byte* partials) {
     begin = end;
   }
   if (item.partial < 0)
-    for (int64_t tile = 0; tile < tiles; ++tile) WriteOutput(core, item, tile, totals[tile]);
+    for (int64_t tile = 0; tile < tiles; ++tile) WriteOutput(core, item, tile, totals[tile].out, totals[tile].sum, 0, job.v_dim);
 }
 
-// Merges the segments of tiles that were computed apart, and writes the output.
+// Merges the segments of tiles that were computed apart, and writes the output; in pieces of the values, so that several
+// threads take part when there is one tile.
 struct Reduction {
   Item item;       // lanes and job of the tiles
   int64_t splits;  // partials of segment s start at item.partial + s * tiles
 };
+constexpr int64_t kReducedValues = 128;
 
-void Reduce(const Reduction& reduction, std::byte* partials) {
+struct ReductionPiece {
+  int64_t reduction, tile, begin;
+};
+
+void Reduce(const Reduction& reduction, const ReductionPiece& piece, std::byte* partials) {
   const Item& item = reduction.item;
   const Core& core = ChooseCore(*item.job);
   const int64_t v_dim = item.job->v_dim;
   const int64_t tiles = (item.lanes + kLanes - 1) / kLanes;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const TileState total = StateAt(partials + (item.partial + tile) * StateBytes(v_dim), v_dim);
-    for (int64_t split = 1; split < reduction.splits; ++split)
-      Merge(core, v_dim, total, StateAt(partials + (item.partial + split * tiles + tile) * StateBytes(v_dim), v_dim));
-    WriteOutput(core, item, tile, total);
+  const int64_t count = std::min(kReducedValues, v_dim - piece.begin);
+  const auto state = [&](int64_t split) {
+    return StateAt(partials + (item.partial + split * tiles + piece.tile) * StateBytes(v_dim), v_dim);
+  };
+  const TileState first = state(0);
+  float max[kLanes], sum[kLanes];  // others merge the same maxima and sums for their values
+  std::copy_n(first.max, kLanes, max);
+  std::copy_n(first.sum, kLanes, sum);
+  for (int64_t split = 1; split < reduction.splits; ++split) {
+    const TileState later = state(split);
+    core.merge(count, first.out + piece.begin * kLanes, max, sum, later.out + piece.begin * kLanes, later.max, later.sum);
   }
+  WriteOutput(core, item, piece.tile, first.out, sum, piece.begin, count);
+}
+
+// Of what a query token may see: rows that only later ones see are not counted.
+void Count(const AttentionJob& job, WorkCount& count) {
+  const double tokens = static_cast<double>(job.tokens), first = static_cast<double>(job.first_position);
+  const double operations = 2 * static_cast<double>(job.heads * (job.k_dim + job.v_dim)) * tokens * (first + (tokens + 1) / 2);
+  const Core* core = &ChooseCore(job);
+  (core == attention::Int8Core() ? count.int8 : core == attention::Bf16Core() ? count.bf16 : count.f32) += operations;
+  count.bytes += (first + tokens) * static_cast<double>(job.kv.row_bytes);
 }
 
 }  // namespace
@@ -214,6 +255,7 @@ Status Attention(std::span<const AttentionJob> jobs, AttentionWorkspace& workspa
   int64_t scratch_bytes = 0, partial_bytes = 0, partial_count = 0;
   for (const AttentionJob& job : jobs) {
     if (job.tokens == 0) continue;
+    if (workspace.count != nullptr) Count(job, *workspace.count);
     scratch_bytes = std::max(scratch_bytes, Layout(ChooseCore(job), ShapeOf(job, 0)).total);
     partial_bytes = std::max(partial_bytes, StateBytes(job.v_dim));
     const int64_t group = job.heads / job.kv_heads;
@@ -261,8 +303,14 @@ Status Attention(std::span<const AttentionJob> jobs, AttentionWorkspace& workspa
   pool.ParallelFor(static_cast<int64_t>(items.size()), 1, [&](int64_t i, int thread) {
     RunItem(items[i], workspace.per_thread[thread].data(), workspace.partials.data());
   });
-  pool.ParallelFor(static_cast<int64_t>(reductions.size()), 1,
-                   [&](int64_t i, int) { Reduce(reductions[i], workspace.partials.data()); });
+  std::vector<ReductionPiece> pieces;
+  for (size_t i = 0; i < reductions.size(); ++i)
+    for (int64_t tile = 0; tile * kLanes < reductions[i].item.lanes; ++tile)
+      for (int64_t begin = 0; begin < reductions[i].item.job->v_dim; begin += kReducedValues)
+        pieces.push_back({static_cast<int64_t>(i), tile, begin});
+  pool.ParallelFor(static_cast<int64_t>(pieces.size()), 1, [&](int64_t i, int) {
+    Reduce(reductions[pieces[i].reduction], pieces[i], workspace.partials.data());
+  });
   return {};
 }
 

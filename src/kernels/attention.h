@@ -8,6 +8,9 @@
 // and values are broadcast to them, so there are no horizontal sums and any head count fills the lanes. Long contexts
 // with few queries (decode) are split over threads and combined.
 //
+// AttentionJob::int8 allows MLA's latents, queries and probabilities in int8 (cpu/attention_avx512vnni.cc says how), for rows
+// in bf16 and int8 and where the machine has the instructions: for models whose weights are multiplied in int8 anyway.
+//
 // Rows in 8 bits (tensor/kv_row.h) are unpacked a block at a time into the thread's scratch, once for all tiles there.
 //
 // attention_ref.h has the naive twin. Dispatch at run time; caches in bf16 and in 8 bits use vdpbf16ps where the machine
@@ -20,6 +23,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
+#include "kernels/work_count.h"
 #include "tensor/dtype.h"
 #include "tensor/kv_row.h"
 
@@ -56,6 +60,7 @@ class AttentionWorkspace {
  public:
   std::vector<AlignedBuffer> per_thread;
   AlignedBuffer partials;
+  WorkCount* count = nullptr;  // added to by every call, when there is one
 };
 
 /// Does all jobs in one or two parallel regions. Errors: kResource when scratch cannot be had.

@@ -90,8 +90,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{DType::kBF16, 7, 2100, 16, 1, 576, 512, true, 0, 0, true},
                     Case{DType::kBF16, 3, 130, 5, 1, 224, 160, true, 0, 0, true},
                     Case{DType::kBF16, 3, 130, 5, 1, 72, 40, true, 0, 0, true},  // not int8's shape
-                    Case{DType::kI8, 1, 700, 16, 1, 576, 512, true, 64, 128},
-                    Case{DType::kI8, 66, 61, 3, 1, 176, 160, true, 16, 32}));
+                    Case{DType::kI8, 1, 700, 16, 1, 576, 512, true, 64, 128, true},
+                    Case{DType::kI8, 5, 300, 16, 1, 576, 512, true, 64, 32, true},
+                    Case{DType::kI8, 9, 30, 4, 1, 288, 256, true, 32, 64, true},
+                    Case{DType::kI8, 66, 61, 3, 1, 176, 160, true, 16, 32, true}));
 
 // A row's result must not depend on what else is in the batch, on how a prompt was cut into pieces, or on the threads:
 // answers are the same alone and in company.
@@ -102,7 +104,7 @@ TEST(Attention, ARowHasTheSameBitsInAnyCompany) {
                         Case{DType::kI8, 300, 0, 6, 2, 32, 32, false, 0, 32},
                         Case{DType::kBF16, 40, 1100, 16, 1, 576, 512, true, 0, 0, true},
                         Case{DType::kBF16, 330, 0, 5, 1, 98, 96, true, 0, 0, true},
-                        Case{DType::kI8, 40, 1100, 16, 1, 192, 160, true, 32, 32}}) {
+                        Case{DType::kI8, 40, 1100, 16, 1, 192, 160, true, 32, 32, true}}) {
     Fixture whole(c);
     {
       ThreadPool pool(1);

@@ -203,6 +203,15 @@ void MatmulWith(const KernelTable& kernels, std::span<const MatmulJob> jobs, Mat
 }
 
 void Matmul(std::span<const MatmulJob> jobs, MatmulWorkspace& workspace, ThreadPool& pool) {
+  if (workspace.count != nullptr) {
+    for (const MatmulJob& job : jobs) {
+      if (job.m == 0) continue;
+      const double values = static_cast<double>(job.w.rows) * static_cast<double>(job.w.cols);
+      workspace.count->bytes += static_cast<double>(job.w.rows) * static_cast<double>(job.w.row_bytes);
+      (NeedsQuantizedActivations(job.w.dtype) ? workspace.count->int8 : workspace.count->f32) +=
+          2 * values * static_cast<double>(job.m);
+    }
+  }
   MatmulWith(ActiveKernels(), jobs, workspace, pool);
 }
 

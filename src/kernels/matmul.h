@@ -21,6 +21,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
+#include "kernels/work_count.h"
 #include "tensor/view.h"
 
 namespace fathom {
@@ -86,6 +87,7 @@ class MatmulWorkspace {
   std::vector<Piece> pieces;
   std::vector<const void*> rows;    // activation rows of all jobs
   std::vector<size_t> rows_of_job;  // where each job's begin
+  WorkCount* count = nullptr;       // added to by every call, when there is one
 };
 
 /// Does all jobs, in one parallel region. REQUIRES: outputs do not overlap; x->quantized where the type needs it.

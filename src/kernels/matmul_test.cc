@@ -241,6 +241,27 @@ INSTANTIATE_TEST_SUITE_P(All, ActivationsTest, testing::ValuesIn(SupportedTables
   return name;
 });
 
+TEST(Matmul, CountsWhatItHadToDo) {
+  ThreadPool pool(1);
+  MatmulWorkspace workspace;
+  WorkCount count;
+  workspace.count = &count;
+  const std::vector<float> w(6 * 4, 1.0f), x(3 * 4, 1.0f);
+  std::vector<float> y(3 * 6);
+  Activations activations;
+  ASSERT_TRUE(activations.Set({x.data(), 3, 4, 4}, false, pool));
+  const MatmulJob job{.w = {.dtype = DType::kF32, .data = reinterpret_cast<const std::byte*>(w.data()), .rows = 6,
+                            .cols = 4, .row_bytes = 16},
+                      .x = &activations, .m = 3, .y = y.data(), .ldy = 6};
+  const MatmulJob nothing{.w = job.w, .x = &activations, .m = 0, .y = y.data(), .ldy = 6};
+  const MatmulJob jobs[] = {job, nothing};
+  Matmul(jobs, workspace, pool);
+  EXPECT_EQ(y[17], 4.0f);
+  EXPECT_EQ(count.bytes, 96);
+  EXPECT_EQ(count.f32, 2.0 * 6 * 4 * 3);
+  EXPECT_EQ(count.int8, 0);
+}
+
 // What every bit pattern of FP8 becomes, NaN and subnormals included.
 TEST(Matmul, EveryFp8ValueIsExact) {
   ThreadPool pool(1);

@@ -30,6 +30,7 @@ Status Model::MlaBlock(int layer, std::span<const Segment> segments) {
 
   // q = W_q h, or W_qb norm(W_qa h);  [c, k_pe] = W_kva h
   FATHOM_CHECK_OK(NormInput(w.attn_norm, {&w.q, &w.q_a, &w.kv_a}));
+  Lap(Stage::kQuantize);
   FATHOM_TRY(MatrixView<float> q, scratch_.q.Matrix(tokens, heads * qk));
   FATHOM_TRY(MatrixView<float> kv, scratch_.kv.Matrix(tokens, latent));
   const MatmulJob kv_job{.w = w.kv_a, .x = &scratch_.in, .m = tokens, .y = kv.data, .ldy = latent};
@@ -44,6 +45,7 @@ Status Model::MlaBlock(int layer, std::span<const Segment> segments) {
     const MatmulJob q_job{.w = w.q, .x = &scratch_.in, .m = tokens, .y = q.data, .ldy = heads * qk};
     Matmul(std::array{q_job, kv_job}, scratch_.matmul, pool_);
   }
+  Lap(Stage::kProjections);
 
   // Rotate; cache norm(c) and k_pe; the rotated query parts go behind the latent ones.
   FATHOM_TRY(MatrixView<float> q_latent, scratch_.q_latent.Matrix(tokens, heads * latent));
@@ -58,31 +60,40 @@ Status Model::MlaBlock(int layer, std::span<const Segment> segments) {
       std::memcpy(q_latent.row(t) + h * latent + rank, q_pe, rope * sizeof(float));
     }
   });
+  Lap(Stage::kStoreKv);
 
   // q̃_h = W_UK,hᵀ q_nope,h
   FATHOM_CHECK_OK(scratch_.mid.Set(Const(q), AnyQuantized(w.k_b), pool_));
+  Lap(Stage::kQuantize);
   scratch_.jobs.clear();
   for (int64_t h = 0; h < heads; ++h)
     scratch_.jobs.push_back({.w = w.k_b[h], .x = &scratch_.mid, .x_col = h * qk, .m = tokens,
                              .y = q_latent.data + h * latent, .ldy = heads * latent});
   Matmul(scratch_.jobs, scratch_.matmul, pool_);
+  Lap(Stage::kAbsorb);
 
   FATHOM_TRY(MatrixView<float> o_latent, scratch_.o_latent.Matrix(tokens, heads * rank));
   const float scale = rope_.softmax_factor() / std::sqrt(static_cast<float>(qk));
   FATHOM_CHECK_OK(Attend(layer, segments, Const(q_latent), o_latent, 1, latent, rank, 0, scale));
+  Lap(Stage::kAttention);
 
   // o_h = W_UV,h (Σ p c);  x += W_o o
   FATHOM_TRY(MatrixView<float> o, scratch_.o.Matrix(tokens, heads * v_dim));
   FATHOM_CHECK_OK(scratch_.mid.Set(Const(o_latent), AnyQuantized(w.v_b), pool_));
+  Lap(Stage::kQuantize);
   scratch_.jobs.clear();
   for (int64_t h = 0; h < heads; ++h)
     scratch_.jobs.push_back({.w = w.v_b[h], .x = &scratch_.mid, .x_col = h * rank, .m = tokens,
                              .y = o.data + h * v_dim, .ldy = heads * v_dim});
   Matmul(scratch_.jobs, scratch_.matmul, pool_);
+  Lap(Stage::kAbsorb);
   FATHOM_CHECK_OK(scratch_.in.Set(Const(o), NeedsQuantizedActivations(w.o.dtype), pool_));
+  Lap(Stage::kQuantize);
   FATHOM_TRY(MatrixView<float> update, scratch_.update.Matrix(tokens, config_.hidden_size));
   FATHOM_CHECK_OK(Multiply(w.o, scratch_.in, update));
+  Lap(Stage::kOutput);
   AddToResidual(Const(update));
+  Lap(Stage::kResidual);
   return {};
 }
 
@@ -96,6 +107,7 @@ Status Model::GqaBlock(int layer, std::span<const Segment> segments) {
   const bool interleaved = config_.rope.layout == RopeLayout::kInterleaved;
 
   FATHOM_CHECK_OK(NormInput(w.attn_norm, {&w.q, &w.k, &w.v}));
+  Lap(Stage::kQuantize);
   FATHOM_TRY(MatrixView<float> q, scratch_.q.Matrix(tokens, q_dim));
   FATHOM_TRY(MatrixView<float> k, scratch_.k.Matrix(tokens, kv_dim));
   FATHOM_TRY(MatrixView<float> v, scratch_.v.Matrix(tokens, kv_dim));
@@ -103,6 +115,7 @@ Status Model::GqaBlock(int layer, std::span<const Segment> segments) {
   const MatmulJob k_job{.w = w.k, .x = &scratch_.in, .m = tokens, .y = k.data, .ldy = kv_dim};
   const MatmulJob v_job{.w = w.v, .x = &scratch_.in, .m = tokens, .y = v.data, .ldy = kv_dim};
   Matmul(std::array{q_job, k_job, v_job}, scratch_.matmul, pool_);
+  Lap(Stage::kProjections);
 
   pool_.ParallelFor(tokens, 4, [&](int64_t t, int) {
     if (!w.q_bias.empty()) {
@@ -115,15 +128,20 @@ Status Model::GqaBlock(int layer, std::span<const Segment> segments) {
     StoreKv(layer, t, k.row(t), kv_dim, 0);
     StoreKv(layer, t, v.row(t), kv_dim, kv_dim);
   });
+  Lap(Stage::kStoreKv);
 
   FATHOM_TRY(MatrixView<float> o, scratch_.o.Matrix(tokens, q_dim));
   const float scale = rope_.softmax_factor() / std::sqrt(static_cast<float>(dim));
   FATHOM_CHECK_OK(Attend(layer, segments, Const(q), o, kv_heads, dim, dim, kv_dim, scale));
+  Lap(Stage::kAttention);
 
   FATHOM_CHECK_OK(scratch_.in.Set(Const(o), NeedsQuantizedActivations(w.o.dtype), pool_));
+  Lap(Stage::kQuantize);
   FATHOM_TRY(MatrixView<float> update, scratch_.update.Matrix(tokens, config_.hidden_size));
   FATHOM_CHECK_OK(Multiply(w.o, scratch_.in, update));
+  Lap(Stage::kOutput);
   AddToResidual(Const(update));
+  Lap(Stage::kResidual);
   return {};
 }
 

@@ -64,6 +64,7 @@ Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, M
     SwiGlu(shared, shared_up);
     FATHOM_CHECK_OK(scratch_.mid_shared.Set(Const(shared), NeedsQuantizedActivations(w.shared.down.dtype), pool_));
     FATHOM_CHECK_OK(Multiply(w.shared.down, scratch_.mid_shared, update));
+    Lap(Stage::kSharedExperts);
   }
   if (tokens <= kEarlyTokens) FATHOM_CHECK_OK(GuessNextLayer(layer + 1));
 
@@ -94,9 +95,11 @@ Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, M
       rows += count;
     }
     Matmul(scratch_.jobs, scratch_.matmul, pool_);
+    Lap(Stage::kExpertsUp);  // waiting for them too
     SwiGlu(RowsOf(gate, 0, rows), RowsOf(up, 0, rows));
     FATHOM_CHECK_OK(scratch_.mid.Set(Const(RowsOf(gate, 0, rows)), NeedsQuantizedActivations(w.experts[0].down.dtype),
                                      pool_));
+    Lap(Stage::kSwiGlu);
     scratch_.jobs.clear();
     rows = 0;
     for (const ExpertLease& lease : group) {
@@ -106,9 +109,11 @@ Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, M
       rows += count;
     }
     Matmul(scratch_.jobs, scratch_.matmul, pool_);
+    Lap(Stage::kExpertsDown);
     group.clear();
   }
   AddExperts(shared_inner > 0 ? &update : nullptr, down);
+  Lap(Stage::kResidual);
   return {};
 }
 

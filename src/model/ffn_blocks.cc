@@ -19,16 +19,22 @@ Status Model::DenseBlock(const LayerWeights& layer) {
   const FeedForwardWeights& w = layer.dense;
   const int64_t tokens = x_.rows, inner = w.gate.rows;
   FATHOM_CHECK_OK(NormInput(layer.ffn_norm, {&w.gate, &w.up}));
+  Lap(Stage::kQuantize);
   FATHOM_TRY(MatrixView<float> gate, scratch_.gate.Matrix(tokens, inner));
   FATHOM_TRY(MatrixView<float> up, scratch_.up.Matrix(tokens, inner));
   const MatmulJob gate_job{.w = w.gate, .x = &scratch_.in, .m = tokens, .y = gate.data, .ldy = inner};
   const MatmulJob up_job{.w = w.up, .x = &scratch_.in, .m = tokens, .y = up.data, .ldy = inner};
   Matmul(std::array{gate_job, up_job}, scratch_.matmul, pool_);
+  Lap(Stage::kDense);
   SwiGlu(gate, up);
+  Lap(Stage::kSwiGlu);
   FATHOM_CHECK_OK(scratch_.mid.Set(Const(gate), NeedsQuantizedActivations(w.down.dtype), pool_));
+  Lap(Stage::kQuantize);
   FATHOM_TRY(MatrixView<float> update, scratch_.update.Matrix(tokens, config_.hidden_size));
   FATHOM_CHECK_OK(Multiply(w.down, scratch_.mid, update));
+  Lap(Stage::kDense);
   AddToResidual(Const(update));
+  Lap(Stage::kResidual);
   return {};
 }
 
@@ -39,6 +45,7 @@ Status Model::MoeBlock(const LayerWeights& w) {
   const int64_t tokens = x_.rows, hidden = config_.hidden_size, top_k = moe.num_experts_per_tok;
   const int64_t inner = moe.moe_intermediate_size, shared_inner = w.shared.gate.rows, slots = tokens * top_k;
   FATHOM_CHECK_OK(NormInput(w.ffn_norm, {&w.experts[0].gate, &w.experts[0].up, &w.shared.gate, &w.router}));
+  Lap(Stage::kQuantize);
 
   // The router, and the shared experts, which wait for nobody.
   FATHOM_TRY(MatrixView<float> logits, scratch_.router.Matrix(tokens, moe.n_routed_experts));
@@ -50,8 +57,10 @@ Status Model::MoeBlock(const LayerWeights& w) {
     scratch_.jobs.push_back({.w = w.shared.up, .x = &scratch_.in, .m = tokens, .y = shared_up.data, .ldy = shared_inner});
   }
   Matmul(scratch_.jobs, scratch_.matmul, pool_);
+  Lap(Stage::kSharedExperts);
   Route(w, logits);
   GroupByExpert(tokens);
+  Lap(Stage::kRouting);
   if (experts_ != nullptr && MoeLayerOf(w) >= 0) return StreamedExperts(w, shared, shared_up);
 
   // gate and up of the chosen experts: slot s of expert e is row slot_row[s] of the input.
@@ -65,8 +74,10 @@ Status Model::MoeBlock(const LayerWeights& w) {
                              .y = up.row(begin), .ldy = inner});
   });
   Matmul(scratch_.jobs, scratch_.matmul, pool_);
+  Lap(Stage::kExpertsUp);
   SwiGlu(gate, up);
   SwiGlu(shared, shared_up);
+  Lap(Stage::kSwiGlu);
 
   // down, for every slot, and for the shared experts straight into the update.
   FATHOM_CHECK_OK(scratch_.mid.Set(Const(gate), NeedsQuantizedActivations(w.experts[0].down.dtype), pool_));
@@ -80,8 +91,11 @@ Status Model::MoeBlock(const LayerWeights& w) {
     FATHOM_CHECK_OK(scratch_.mid_shared.Set(Const(shared), NeedsQuantizedActivations(w.shared.down.dtype), pool_));
     scratch_.jobs.push_back({.w = w.shared.down, .x = &scratch_.mid_shared, .m = tokens, .y = update.data, .ldy = hidden});
   }
+  Lap(Stage::kQuantize);
   Matmul(scratch_.jobs, scratch_.matmul, pool_);
+  Lap(Stage::kExpertsDown);
   AddExperts(shared_inner > 0 ? &update : nullptr, down);
+  Lap(Stage::kResidual);
   return {};
 }
 

@@ -17,7 +17,9 @@ Result<std::unique_ptr<Model>> Model::Load(const ModelFile& file, ThreadPool& po
 }
 
 Status Model::Forward(std::span<const Segment> segments, float* logits, const LayerFn& on_layer) {
+  if (profile_ != nullptr) profile_->Start();
   FATHOM_CHECK_OK(Embed(segments));
+  Lap(Stage::kEmbedding);
   for (int layer = 0; layer < config_.num_hidden_layers; ++layer) {
     if (on_layer && !on_layer(layer, config_.num_hidden_layers)) return Fail(ErrorCode::kCancelled, "cancelled");
     const LayerWeights& w = weights_.layers[layer];
@@ -25,6 +27,7 @@ Status Model::Forward(std::span<const Segment> segments, float* logits, const La
     FATHOM_CHECK_OK(config_.is_moe_layer(layer) ? MoeBlock(w) : DenseBlock(w));
   }
   FATHOM_CHECK_OK(Head(segments, logits));
+  Lap(Stage::kHead);
   for (const Segment& segment : segments)
     segment.kv->SetLength(segment.kv->length() + static_cast<int64_t>(segment.tokens.size()));
   return {};
@@ -126,6 +129,7 @@ Status Model::Attend(int layer, std::span<const Segment> segments, MatrixView<co
                     .k_dim = k_dim,
                     .v_dim = v_dim,
                     .scale = scale,
+                    .int8 = config_.is_mla() && NeedsQuantizedActivations(weights_.layers[layer].v_b.front().dtype),
                     .q = q.row(row),
                     .out = out.row(row)});
     row += static_cast<int64_t>(segment.tokens.size());

@@ -18,6 +18,7 @@
 #include "format/model_file.h"
 #include "kernels/routing.h"
 #include "model/kv_layout.h"
+#include "model/profile.h"
 #include "model/rope.h"
 #include "model/scratch.h"
 #include "model/weights.h"
@@ -44,6 +45,11 @@ class Model {
     return KvLayoutOf(config_, dtype);
   }
   int64_t scratch_bytes() const { return scratch_.bytes(); }
+  /// From now on passes add to it; nullptr: no more. Not during a Forward().
+  void UseProfile(Profile* profile) {
+    profile_ = profile;
+    scratch_.matmul.count = scratch_.attention.count = profile != nullptr ? profile->counter() : nullptr;
+  }
 
   /// From now on experts are computed from the store's slots, and the mapped file's are not touched; nullptr: as before.
   /// The store is of this model and outlives it. Not during a Forward().
@@ -77,6 +83,9 @@ class Model {
   Status Multiply(const WeightView& w, const Activations& x, MatrixView<float> y);
   void Rows(MatrixView<const float> in, const std::vector<float>& weight, float eps, MatrixView<float> out);
   void AddToResidual(MatrixView<const float> update);
+  void Lap(Stage stage) {
+    if (profile_ != nullptr) profile_->Lap(stage);
+  }
   void StoreKv(int layer, int64_t row, const float* values, int64_t count, int64_t first_value);
   Status Attend(int layer, std::span<const Segment> segments, MatrixView<const float> q, MatrixView<float> out,
                 int64_t kv_heads, int64_t k_dim, int64_t v_dim, int64_t v_begin, float scale);
@@ -115,6 +124,7 @@ class Model {
   MatrixView<float> x_;  // residual stream of the current batch, [rows, hidden]
   MatrixView<float> cos_, sin_;
 
+  Profile* profile_ = nullptr;
   ExpertStore* experts_ = nullptr;
   RoutingObserver* routing_ = nullptr;
   FloatBuffer early_h_, early_logits_;

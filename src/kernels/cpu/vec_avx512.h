@@ -80,7 +80,9 @@ struct Vec {
   template <bool kSigned>
   FATHOM_INLINE static I Dot(I acc, I w, I x) {
     static_assert(!kSigned);
-    return _mm512_dpbusd_epi32(acc, w, x);
+    // Assembly, since g++ 12 copies accumulators around the intrinsic.
+    asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
+    return acc;
   }
 
   /// Sixteen bytes of each row at `offset`: out[d] holds dword d of every row.
