@@ -112,6 +112,9 @@ std::string StatisticsLine(const Timings& timings, const MemoryUse& memory) {
   if (timings.prompt_seconds > 0) line += fmt::format(" at {:.1f}/s", timings.prompt_rate());
   line += fmt::format(", {} generated", timings.generated_tokens);
   if (timings.generated_tokens > 1) line += fmt::format(" at {:.1f}/s", timings.decode_rate());
+  if (timings.draft_tokens > 0) {
+    line += fmt::format(" ({} of {} guesses right)", timings.draft_accepted, timings.draft_tokens);
+  }
   const int64_t total = memory.weights_mapped + memory.weights_derived + memory.kv_allocated + memory.scratch;
   line += fmt::format(", memory {}: weights {}, KV {}]", HumanBytes(total),
                       HumanBytes(memory.weights_mapped + memory.weights_derived), HumanBytes(memory.kv_allocated));

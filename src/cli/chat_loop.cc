@@ -277,6 +277,8 @@ void ChatLoop::Answer() {
   total_.generated_tokens += result->timings.generated_tokens;
   total_.prompt_seconds += result->timings.prompt_seconds;
   total_.decode_seconds += result->timings.decode_seconds;
+  total_.draft_tokens += result->timings.draft_tokens;
+  total_.draft_accepted += result->timings.draft_accepted;
   if (result->timings.generated_tokens > 1) decode_steps_ += static_cast<double>(result->timings.generated_tokens - 1);
   if (result->content.empty() && result->reasoning.empty()) {
     if (result->finish_reason != FinishReason::kCancelled) Note("[the model had nothing to say]");

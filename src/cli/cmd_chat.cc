@@ -54,6 +54,7 @@ void RegisterChat(CLI::App& app, Action& selected) {
                                  "Inside: /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends.",
                                  options, RunChat);
   AddModelOptions(*command, options->model);
+  AddSpeculationOption(*command, options->model);
   command->add_flag("--hide-thinking", options->hide_thinking, "do not show the model's reasoning");
   AddGenerationOptions(*command, options->generation);
 }

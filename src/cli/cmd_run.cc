@@ -142,6 +142,7 @@ void RegisterRun(CLI::App& app, Action& selected) {
   command->add_option("PROMPT", options->words,
                       "the prompt; several words are joined by spaces, '-' is standard input");
   AddModelOptions(*command, options->model);
+  AddSpeculationOption(*command, options->model);
   command->add_option("-f,--file", options->file, "prompt text from a file ('-': standard input), after the words");
   command->add_flag("--raw", options->raw, "plain completion: no chat format, no recognition of reasoning");
   command->add_flag("--json", options->json, "print one JSON object instead of the text");

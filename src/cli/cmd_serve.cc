@@ -209,6 +209,7 @@ void RegisterServe(CLI::App& app, Action& selected) {
                  "The page is at /, the endpoints are in docs/server.md.",
                  options, RunServe);
   AddModelOptions(*command, options->model);
+  AddSpeculationOption(*command, options->model);
   ServerOptions& server = options->server;
   auto* where = command->add_option_group("Where and for whom");
   where->add_option("--host", server.host, "address to listen on; beyond this machine --api-keys is required")

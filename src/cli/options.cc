@@ -51,6 +51,16 @@ void AddModelOptions(CLI::App& command, ModelOptions& options) {
   command.add_flag("-q,--quiet", options.quiet, "no progress and no statistics on stderr");
 }
 
+void AddSpeculationOption(CLI::App& command, ModelOptions& options) {
+  command
+      .add_option("--speculate", options.speculate,
+                  "guess tokens ahead and keep those that would have come anyway: off, lookup (from text that repeats), "
+                  "mtp (with the model's own MTP layer), auto (whatever is measured to be faster)")
+      ->type_name("HOW")
+      ->check(CLI::IsMember({"off", "auto", "lookup", "mtp"}))
+      ->capture_default_str();
+}
+
 void AddGenerationOptions(CLI::App& command, GenerationOptions& options) {
   auto* group = command.add_option_group("Generation");
   SamplingParams& sampling = options.sampling;
@@ -148,6 +158,7 @@ Result<EngineOptions> ToEngineOptions(const ModelOptions& options) {
   } else if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') {
     engine.experts.heat_directory = JoinPath(home, ".cache/fathom/heat");
   }
+  engine.speculation = ParseSpeculationMode(options.speculate).value_or(SpeculationMode::kOff);
   return engine;
 }
 

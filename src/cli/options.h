@@ -21,11 +21,14 @@ struct ModelOptions {
   std::string kv_type = "auto";
   std::string expert_memory = "0";
   std::string record_routing, replay_routing;
+  std::string speculate = "off";
   bool quiet = false;  // no progress, no closing statistics
 };
 
 /// -m, -t, --ctx, --kv-type, --expert-memory, --record-routing, --replay-routing, --quiet.
 void AddModelOptions(CLI::App& command, ModelOptions& options);
+/// --speculate, for commands that generate.
+void AddSpeculationOption(CLI::App& command, ModelOptions& options);
 
 struct GenerationOptions {
   SamplingParams sampling;

@@ -26,6 +26,8 @@ std::string RunReport(const Engine& engine, const Session& session, const Prompt
       {"generated_tokens", timings.generated_tokens},
       {"decode_seconds", timings.decode_seconds},
       {"decode_tokens_per_second", timings.generated_tokens > 1 ? timings.decode_rate() : 0.0},
+      {"draft_tokens", timings.draft_tokens},
+      {"draft_accepted_tokens", timings.draft_accepted},
   };
   report["memory"] = {
       {"weights_mapped_bytes", memory.weights_mapped},   {"weights_derived_bytes", memory.weights_derived},

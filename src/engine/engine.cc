@@ -45,7 +45,7 @@ class EngineImpl final : public Engine {
 
   Result<std::unique_ptr<Session>> NewSession() override {
     return std::make_unique<SessionImpl>(*model_, *kv_pool_, compute_, tokenizer_.get(), context_length_,
-                                         options_.prefill_chunk);
+                                         options_.prefill_chunk, options_.speculation, options_.forced_draft);
   }
   Result<std::unique_ptr<BatchGenerator>> NewBatchGenerator(const BatchOptions& options) override {
     FATHOM_CHECK_OK(BatchImpl::Check(options));
@@ -161,6 +161,8 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
                            .compute = compute_,
                            .tokenizer = tokenizer_.get(),
                            .context_length = context_length_,
+                           .speculation = options_.speculation,
+                           .forced_draft = options_.forced_draft,
                            .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes),
                            .urgent_reads = urgent_reads_};
   if (options.cache.enabled) {

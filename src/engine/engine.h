@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "engine/sampler.h"
+#include "engine/speculation.h"
 #include "experts/expert_store.h"
 #include "format/model_file.h"
 #include "text/chat.h"
@@ -50,6 +51,9 @@ struct EngineOptions {
   KvType kv_type = KvType::kAuto;
   int32_t prefill_chunk = 1024;  // tokens a prefill step takes through the model together
   ExpertOptions experts;
+  // Guessing ahead, in sessions and services; answers are the same. kMtp needs a model that has an MTP layer.
+  SpeculationMode speculation = SpeculationMode::kOff;
+  int32_t forced_draft = 0;  // > 0: that many tokens whenever there is a guess, whatever it costs (tests, measurements)
   // Told what is going on while loading, with a share in [0, 1]; may be empty.
   std::function<void(std::string_view what, double share)> progress;
 };
@@ -72,6 +76,7 @@ struct GenerationParams {
   bool ignore_eos = false;
   bool starts_in_thinking = false;  // the prompt ended inside <think>
   bool parse_reasoning = true;      // recognise <think> … </think>
+  std::vector<TokenId> replay;      // these come first, whatever the logits say (measurements)
 };
 
 /// What one step brought. Text may be empty while a code point, a mark or a stop string is incomplete.
@@ -87,8 +92,10 @@ struct Timings {
   int64_t generated_tokens = 0;
   double prompt_seconds = 0;
   double decode_seconds = 0;
+  int64_t draft_tokens = 0;      // guessed ahead
+  int64_t draft_accepted = 0;    // of them, those that were right
   double prompt_rate() const { return prompt_seconds > 0 ? prompt_tokens / prompt_seconds : 0; }
-  // The first token comes out of the prompt's last step, so decode steps are one fewer.
+  // The first token comes out of the prompt's last step.
   double decode_rate() const { return decode_seconds > 0 ? (generated_tokens - 1) / decode_seconds : 0; }
 };
 

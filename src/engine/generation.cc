@@ -33,7 +33,8 @@ Generation::Generation(const Tokenizer* tokenizer, const GenerationParams& param
       max_tokens_(params.max_tokens),
       ignore_eos_(params.ignore_eos),
       context_length_(context_length),
-      sampler_(params.sampling) {
+      sampler_(params.sampling),
+      replay_(params.replay.rbegin(), params.replay.rend()) {
   result_.seed = sampler_.seed();
   if (tokenizer != nullptr) output_.emplace(*tokenizer, params);
 }
@@ -84,6 +85,9 @@ std::optional<TokenId> Generation::Next(std::span<float> logits, std::span<const
   if (forced) {
     token = forced_.front();
     forced_.pop_front();
+  } else if (!replay_.empty()) {
+    token = replay_.back();
+    replay_.pop_back();
   } else {
     token = sampler_.Sample(logits, held);
   }

@@ -4,7 +4,9 @@
 // One per answer; not thread-safe. The tokenizer outlives it; nullptr: ids only, no text, no end tokens.
 #pragma once
 
+#include <algorithm>
 #include <deque>
+#include <limits>
 #include <optional>
 #include <span>
 
@@ -54,6 +56,10 @@ class Generation {
   void Cancel() { result_.finish_reason = FinishReason::kCancelled; }
   /// Tokens drawn so far.
   int64_t drawn() const { return static_cast<int64_t>(result_.tokens.size()); }
+  /// Tokens that may still be drawn, as far as max_tokens goes.
+  int64_t remaining() const {
+    return max_tokens_ < 0 ? std::numeric_limits<int64_t>::max() : std::max<int64_t>(0, max_tokens_ - drawn());
+  }
   /// True when max_tokens leaves nothing to draw; asked before the first Next().
   bool AtLimit();
   /// The answer, without timings but for generated_tokens. What was held back of the text is emitted.
@@ -74,6 +80,7 @@ class Generation {
   std::optional<int64_t> thinking_limit_;  // none, or reached
   int64_t reasoning_tokens_ = 0;
   std::deque<TokenId> forced_;             // to come next
+  std::vector<TokenId> replay_;            // backwards
 };
 
 /// A prompt that can be answered: not empty, ids in range, shorter than the context. Errors: kInvalidArgument,

@@ -50,13 +50,14 @@ void RateMeter::Fit(const StepSample& sample) {
 void RateMeter::Add(const StepSample& sample) {
   if (!(sample.seconds > 0)) return;
   if (sample.decode_rows == 0 && sample.prefill_rows >= kEnoughRows) Fit(sample);
-  if (sample.decode_rows > 0 && sample.prefill_rows == 0) {
+  const bool plain = sample.draft_rows == 0;  // steps with drafts say nothing about those without
+  if (plain && sample.decode_rows > 0 && sample.prefill_rows == 0) {
     const size_t bucket = Bucket(sample.decode_rows);
     decode_[bucket] = Blend(decode_[bucket], sample.seconds);
     decode_samples_[bucket] = std::min(decode_samples_[bucket] + 1, kSeldom);
     mixed_since_[bucket] = 0;
   }
-  if (sample.decode_rows > 0 && sample.prefill_rows > 0) {
+  if (plain && sample.decode_rows > 0 && sample.prefill_rows > 0) {
     int32_t& since = mixed_since_[Bucket(sample.decode_rows)];
     since = std::min(since + 1, kSeldom);
     const double alone = decode_seconds(sample.decode_rows);

@@ -15,11 +15,14 @@ struct StepSample {
   int64_t prefill_rows = 0;      // rows of prompts
   double prefill_positions = 0;  // sum of those rows' positions
   double seconds = 0;
+  int64_t draft_rows = 0;        // of answers, beside decode_rows
 };
 
 class RateMeter {
  public:
   void Add(const StepSample& sample);
+  /// So many tokens came out of the last step beside one for each answer.
+  void AddAccepted(int64_t tokens) { decode_rows_ += static_cast<double>(tokens); }
 
   /// Least squares of seconds = a rows + b positions over recent steps of prompts alone, a and b not negative; where there
   /// were none yet, what a row added to steps of answers. All zero until something was measured.

@@ -44,7 +44,8 @@ ServiceImpl::ServiceImpl(Parts parts, const ServiceOptions& options)
     : parts_(std::move(parts)),
       options_(options),
       total_blocks_(BlocksOf(*parts_.pool)),
-      most_tokens_(MostTokens(parts_.context_length, total_blocks_)) {
+      most_tokens_(MostTokens(parts_.context_length, total_blocks_)),
+      planner_(parts_.forced_draft) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -98,7 +99,7 @@ std::expected<void, SubmitError> ServiceImpl::CheckRequest(const ServiceRequest&
 std::expected<RequestId, SubmitError> ServiceImpl::Submit(ServiceRequest request, ServiceCallbacks callbacks) {
   FATHOM_CHECK_OK(CheckRequest(request, callbacks));
   auto sequence = std::make_unique<Sequence>(std::move(request), std::move(callbacks), *parts_.pool, parts_.tokenizer,
-                                             most_tokens_);
+                                             most_tokens_, planner_, parts_.speculation);
   RequestId id = 0;
   {
     std::lock_guard lock(mutex_);
@@ -267,7 +268,9 @@ void ServiceImpl::Step() {
     if (loading == nullptr) return Pause();
     loading->stalled = false;  // layer by layer
   }
-  const StepPlan plan = scheduler_.PlanStep(State(answers));
+  const SchedulerState state = State(answers);
+  answers_alone_ = state.answers_alone;
+  const StepPlan plan = scheduler_.PlanStep(state);
   for (const uint64_t id : plan.park) Park(*Find(id));
   if (plan.rows.empty()) return Recover(Error{ErrorCode::kResource, "KV cache: no memory is left for this sequence"});
   if (const Status status = Forward(plan.rows); !status) Recover(status.error());

@@ -83,6 +83,7 @@ struct ServiceStats {
   int32_t running = 0, waiting = 0, prefilling = 0;
   int64_t requests = 0, finished = 0, cancelled = 0, failed = 0, preempted = 0;
   int64_t steps = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
+  int64_t draft_tokens = 0, draft_accepted = 0;  // guessed ahead; of them, those that were right
   int64_t step_rows = 0;           // of the last step
   double prefill_rate = 0, decode_rate = 0;  // tokens a second, recent mean over all requests
   CacheStats cache;

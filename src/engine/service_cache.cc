@@ -24,7 +24,7 @@ bool ServiceImpl::Caches(const Sequence& sequence) const {
 
 // Makes rows known that are not yet. Without `tail` whole blocks only.
 void ServiceImpl::KeepRows(Sequence& sequence, bool tail) {
-  const int64_t held = sequence.kv.length();
+  const int64_t held = std::min(sequence.kv.length(), static_cast<int64_t>(sequence.tokens.size()));  // not guesses
   const int64_t rows = tail ? held : held / kBlock * kBlock;
   if (!Caches(sequence) || rows <= sequence.kept_tokens) return;
   // Not beyond rows that were cut and computed again. At an end everything is walked once: what the device had no room for

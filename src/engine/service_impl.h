@@ -11,6 +11,9 @@
 // sequence that has at least kLeastShared tokens in common with what a running one is still to compute is held back
 // until those rows are kept, and then takes them from there.
 //
+// Guesses. An answer's row may have rows of guessed tokens behind it (speculation.h). While their logits are looked at, the
+// sequence has more rows than tokens; those beyond its tokens do not count, and are gone when the step is.
+//
 // Loads. Rows on their way from a slower tier do not stop a step that others need: the sequence sits it out. When nobody
 // else has work and its rows end with a block, the step begins at once and waits before each layer for that layer's
 // rows; somebody new who comes while it waits ends it. (Rows that end inside a block are waited for: the step begins by
@@ -34,6 +37,7 @@
 #include "engine/layer_waiter.h"
 #include "engine/rate_meter.h"
 #include "engine/scheduler.h"
+#include "engine/sequence_drafts.h"
 #include "engine/service.h"
 #include "model/model.h"
 
@@ -48,6 +52,8 @@ class ServiceImpl final : public Service {
     std::mutex& compute;
     const Tokenizer* tokenizer = nullptr;
     int32_t context_length = 0;
+    SpeculationMode speculation = SpeculationMode::kOff;
+    int64_t forced_draft = 0;
     std::unique_ptr<KvPool> pool;
     std::unique_ptr<KvCache> cache = nullptr;  // may be nullptr
     std::shared_ptr<std::atomic<int>> urgent_reads = nullptr;  // told how many sequences wait for the disk
@@ -88,8 +94,10 @@ class ServiceImpl final : public Service {
   bool OnLayer(int layer, int layers);
   bool WorthStopping(int layer, int layers);
   void Recover(const Error& error);
+  void Guess(std::span<const RowGrant> rows);
   void Advance(Sequence& sequence, const Segment& segment, std::span<float> logits);
-  void Draw(Sequence& sequence, std::span<float> logits, bool from_cache = false);
+  bool Draw(Sequence& sequence, std::span<float> logits, bool from_cache = false);  // false: it has ended, and is gone
+  void SettleDraft(Sequence& sequence);
   bool Emit(Sequence& sequence, const Emission& emission);
   void End(Sequence& sequence);  // a generation that has ended
   void Tell(Sequence& sequence, int64_t done, bool at_once);
@@ -135,6 +143,8 @@ class ServiceImpl final : public Service {
   std::unordered_map<std::string, int32_t> tenants_;
   Scheduler scheduler_;
   RateMeter rates_;
+  DraftPlanner planner_;
+  bool answers_alone_ = false;  // the step at hand is one of answers alone, to be measured
   ServiceStats counts_;       // published after each round
   std::optional<Clock::time_point> short_since_;  // steps have failed for want of memory since then
   int64_t hidden_blocks_ = 0;  // found to be out of reach though the plan counted on them; forgotten by and by
@@ -154,12 +164,13 @@ class ServiceImpl final : public Service {
 /// One request, from Submit to on_done.
 struct ServiceImpl::Sequence {
   Sequence(ServiceRequest request_in, ServiceCallbacks callbacks_in, KvPool& pool, const Tokenizer* tokenizer,
-           int32_t most_tokens)
+           int32_t most_tokens, DraftPlanner& planner, SpeculationMode speculation)
       : request(std::move(request_in)),
         callbacks(std::move(callbacks_in)),
         tokens(request.prompt),
         kv(pool),
-        generation(tokenizer, request.params, most_tokens) {
+        generation(tokenizer, request.params, most_tokens),
+        drafts(planner, speculation) {
     if (request.max_thinking_tokens >= 0) generation.LimitThinking(request.max_thinking_tokens);
   }
   int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }
@@ -175,6 +186,9 @@ struct ServiceImpl::Sequence {
   std::vector<TokenId> tokens;   // prompt, then what was drawn
   KvSequence kv;                 // rows of the first kv.length() of them
   Generation generation;
+  SequenceDrafts drafts;
+  std::vector<TokenId> guessed;  // the step's tokens, when guesses are among them
+  int64_t right = 0;             // of those guesses, as far as they have been looked at
   bool running = false;
   bool prefetched = false;
   int64_t kept_tokens = 0;       // of the rows, known to the cache

@@ -11,24 +11,74 @@ namespace {
 
 constexpr double kTellSeconds = 0.25;
 // For how long a step without memory is tried again before somebody must go.
+constexpr int64_t kBlock = KvLayout::kBlockTokens;
 constexpr double kMostShort = 0.02, kMostShortAlone = 2;
 
 double Seconds(std::chrono::steady_clock::duration duration) { return std::chrono::duration<double>(duration).count(); }
 
 }  // namespace
 
+// Which answers of the step have guesses behind their row.
+void ServiceImpl::Guess(std::span<const RowGrant> rows) {
+  if (parts_.speculation == SpeculationMode::kOff) return;
+  DraftState state{.most_rows = options_.step_tokens};
+  std::vector<Sequence*> guessing;
+  std::vector<DraftOffer> offers;
+  const int64_t spare = FreeBlocks() - 2 * static_cast<int64_t>(sequences_.size());
+  int64_t prompt_rows = 0;
+  for (const RowGrant& grant : rows) {
+    Sequence& sequence = *Find(grant.id);
+    sequence.guessed.clear();
+    sequence.right = 0;
+    sequence.drafts.Take(0);
+    state.most_rows -= grant.rows;
+    if (!sequence.decoding()) {
+      prompt_rows += grant.rows;
+      continue;
+    }
+    ++state.answers;
+    if (answers_alone_ || short_since_) continue;
+    const auto tokens = static_cast<int64_t>(sequence.tokens.size());
+    int64_t room = std::min(most_tokens_ - tokens, sequence.generation.remaining() - 1);
+    // Guesses should not cost anybody memory.
+    if (total_blocks_ >= 0 && spare <= 0) room = std::min(room, (kBlock - tokens % kBlock) % kBlock);
+    if (const auto offer = sequence.drafts.Offer(sequence.tokens, room)) {
+      guessing.push_back(&sequence);
+      offers.push_back(*offer);
+    }
+  }
+  if (offers.empty()) return;
+  state.other_seconds = static_cast<double>(prompt_rows) * rates_.prefill_row_seconds();
+  const std::vector<int64_t> counts = planner_.Plan(state, offers);
+  for (size_t i = 0; i < guessing.size(); ++i) {
+    if (counts[i] == 0) continue;
+    Sequence& sequence = *guessing[i];
+    sequence.drafts.Take(counts[i]);
+    sequence.guessed.assign(1, sequence.tokens.back());
+    const auto draft = sequence.drafts.draft();
+    sequence.guessed.insert(sequence.guessed.end(), draft.begin(), draft.end());
+  }
+}
+
 Status ServiceImpl::Forward(std::span<const RowGrant> rows) {
   segments_.clear();
   active_.clear();
   int64_t logit_rows = 0;
+  Guess(rows);
   for (const RowGrant& grant : rows) {
     Sequence& sequence = *Find(grant.id);
     const bool last = grant.rows == sequence.wanted();
+    active_.push_back(&sequence);
+    if (!sequence.guessed.empty()) {
+      const auto count = static_cast<int64_t>(sequence.guessed.size());
+      segments_.push_back({.kv = &sequence.kv, .tokens = sequence.guessed, .logits = count});
+      logit_rows += count;
+      continue;
+    }
     segments_.push_back({.kv = &sequence.kv,
                          .tokens = std::span<const TokenId>(sequence.tokens)
                                        .subspan(static_cast<size_t>(sequence.kv.length()), static_cast<size_t>(grant.rows)),
                          .logits = last ? 1 : 0});
-    active_.push_back(&sequence);
     logit_rows += last;
   }
   const auto vocab = static_cast<size_t>(parts_.model.config().vocab_size);
@@ -46,9 +96,9 @@ Status ServiceImpl::Forward(std::span<const RowGrant> rows) {
   const std::vector<Segment> segments = segments_;
   const std::vector<Sequence*> active = active_;
   for (size_t i = 0; i < active.size(); ++i) {
-    const bool has_logits = segments[i].logits > 0;
-    Advance(*active[i], segments[i], has_logits ? std::span<float>(row, vocab) : std::span<float>());
-    if (has_logits) row += vocab;
+    const size_t values = static_cast<size_t>(segments[i].logits) * vocab;
+    Advance(*active[i], segments[i], std::span<float>(row, values));
+    row += values;
   }
   return {};
 }
@@ -79,7 +129,10 @@ bool ServiceImpl::WorthStopping(int layer, int layers) {
 
 // A step that failed changed no sequence.
 void ServiceImpl::Recover(const Error& error) {
-  for (const auto& sequence : sequences_) sequence->kv.Truncate(sequence->kv.length());  // rows reserved in vain
+  for (const auto& sequence : sequences_) {
+    sequence->kv.Truncate(sequence->kv.length());  // rows reserved in vain
+    sequence->drafts.Take(0);
+  }
   if (error.code == ErrorCode::kCancelled) return;  // somebody left, or rows did not come: the next round sees to it
   if (error.code != ErrorCode::kResource) {
     spdlog::error("a step failed: {}", error.message);
@@ -120,8 +173,10 @@ void ServiceImpl::Measure(double seconds) {
       DropLoad(sequence);
       waited = true;
     }
-    if (sequence.generation.drawn() > 0 && rows == 1) {
+    const auto guesses = static_cast<int64_t>(sequence.drafts.draft().size());
+    if (sequence.generation.drawn() > 0 && rows - guesses == 1) {
       ++sample.decode_rows;
+      sample.draft_rows += guesses;
     } else {
       sample.prefill_rows += rows;
       // Forward() has made the sequence longer.
@@ -131,10 +186,11 @@ void ServiceImpl::Measure(double seconds) {
   }
   short_since_.reset();
   ++counts_.steps;
-  counts_.step_rows = sample.decode_rows + sample.prefill_rows;
+  counts_.step_rows = sample.decode_rows + sample.draft_rows + sample.prefill_rows;
   if (steps_ % 16 == 0) hidden_blocks_ /= 2;
   if (waited) return;  // says nothing about computing
   rates_.Add(sample);
+  if (sample.prefill_rows == 0) planner_.AddStep(sample.decode_rows, sample.decode_rows + sample.draft_rows, seconds);
   if (parts_.cache && rates_.prefill().seconds_per_token > 0 && Seconds(Clock::now() - rates_told_) > kTellSeconds) {
     rates_told_ = Clock::now();
     parts_.cache->SetRates(rates_.prefill_beside(sample.decode_rows));
@@ -150,11 +206,30 @@ void ServiceImpl::Advance(Sequence& sequence, const Segment& segment, std::span<
   counts_.prompt_tokens += of_prompt;
   KeepRows(sequence, false);
   if (logits.empty()) return Tell(sequence, sequence.kv.length(), false);
-  Draw(sequence, logits);
+  if (segment.logits == 1) {
+    Draw(sequence, logits);
+    return;
+  }
+  const size_t vocab = logits.size() / static_cast<size_t>(segment.logits);
+  for (int64_t row = 0;; ++row) {
+    if (!Draw(sequence, logits.subspan(static_cast<size_t>(row) * vocab, vocab))) return;
+    if (row + 1 == rows || sequence.tokens.back() != sequence.guessed[static_cast<size_t>(row) + 1]) break;
+    ++sequence.right;
+  }
+  SettleDraft(sequence);
+  sequence.kv.Truncate(static_cast<int64_t>(sequence.tokens.size()) - 1);
+}
+
+void ServiceImpl::SettleDraft(Sequence& sequence) {
+  counts_.draft_tokens += static_cast<int64_t>(sequence.drafts.draft().size());
+  counts_.draft_accepted += sequence.right;
+  rates_.AddAccepted(sequence.right);
+  sequence.drafts.Settle(sequence.right);
+  sequence.right = 0;
 }
 
 // `logits` are those after sequence.tokens; changed.
-void ServiceImpl::Draw(Sequence& sequence, std::span<float> logits, bool from_cache) {
+bool ServiceImpl::Draw(Sequence& sequence, std::span<float> logits, bool from_cache) {
   if (sequence.generation.drawn() == 0) {
     sequence.first_token = Clock::now();
     sequence.timings.prompt_seconds = Seconds(sequence.first_token - sequence.joined);
@@ -163,15 +238,16 @@ void ServiceImpl::Draw(Sequence& sequence, std::span<float> logits, bool from_ca
       KeepRows(sequence, true);
       parts_.cache->KeepLogits(sequence.request.tenant, sequence.tokens, logits);
     }
-    if (sequence.generation.AtLimit()) return End(sequence);
+    if (sequence.generation.AtLimit()) return End(sequence), false;
   }
   if (sequence.request.logprobs >= 0) raw_.assign(logits.begin(), logits.end());
   const int64_t before = sequence.generation.drawn();
   const auto next = sequence.generation.Next(logits, sequence.tokens,
                                              [&](const Emission& emission) { return Emit(sequence, emission); });
   counts_.generated_tokens += sequence.generation.drawn() - before;
-  if (!next) return End(sequence);
+  if (!next) return End(sequence), false;
   sequence.tokens.push_back(*next);
+  return true;
 }
 
 bool ServiceImpl::Emit(Sequence& sequence, const Emission& emission) {
@@ -190,6 +266,7 @@ bool ServiceImpl::Emit(Sequence& sequence, const Emission& emission) {
 
 void ServiceImpl::End(Sequence& sequence) {
   if (sequence.load == nullptr) KeepRows(sequence, true);
+  SettleDraft(sequence);
   ServiceResult result;
   result.reasoning_tokens = sequence.generation.reasoning_tokens();
   result.cache_reason = std::move(sequence.cache_reason);
@@ -207,6 +284,8 @@ void ServiceImpl::End(Sequence& sequence) {
   timings.prompt_tokens = sequence.prompt_size() - sequence.cached_tokens;
   timings.prompt_seconds = sequence.timings.prompt_seconds;
   timings.decode_seconds = sequence.timings.decode_seconds;
+  timings.draft_tokens = sequence.drafts.drafted();
+  timings.draft_accepted = sequence.drafts.accepted();
   Finish(sequence, std::move(result));
 }
 

@@ -81,6 +81,45 @@ Result<int64_t> SessionImpl::Prefill(std::span<const TokenId> prompt, const Pref
   return static_cast<int64_t>(known);
 }
 
+// Fills step_ with the token and the guesses behind it.
+void SessionImpl::Guess(TokenId token, const Generation& generation, SequenceDrafts& drafts) {
+  step_.assign(1, token);
+  if (speculation_ == SpeculationMode::kOff) return;
+  tokens_.push_back(token);
+  const int64_t room = context_length_ - static_cast<int64_t>(tokens_.size());
+  const auto offer = drafts.Offer(tokens_, std::min(room, generation.remaining() - 1));
+  tokens_.pop_back();
+  if (!offer) return;
+  drafts.Take(planner_.Plan({.answers = 1, .most_rows = offer->most}, {&*offer, 1}).front());
+  step_.insert(step_.end(), drafts.draft().begin(), drafts.draft().end());
+}
+
+Result<std::optional<TokenId>> SessionImpl::Decode(TokenId token, Generation& generation, SequenceDrafts& drafts,
+                                                   const EmitFn& emit) {
+  FATHOM_CHECK_OK(CheckFits(1));
+  Guess(token, generation, drafts);
+  const auto rows = static_cast<int64_t>(step_.size());
+  const auto vocab = static_cast<size_t>(model_.config().vocab_size);
+  step_logits_.resize(step_.size() * vocab);
+  logits_.clear();
+  const auto start = Clock::now();
+  FATHOM_CHECK_OK(Step(step_, rows, step_logits_.data(), {}));
+  planner_.AddStep(1, rows, SecondsSince(start));
+  const size_t base = tokens_.size() - step_.size();
+  std::optional<TokenId> next;
+  int64_t row = 0;
+  for (;; ++row) {
+    const std::span<float> logits = std::span(step_logits_).subspan(static_cast<size_t>(row) * vocab, vocab);
+    logits_.assign(logits.begin(), logits.end());
+    next = generation.Next(logits, std::span(tokens_).first(base + static_cast<size_t>(row) + 1), emit);
+    if (!next || row + 1 == rows || *next != step_[static_cast<size_t>(row) + 1]) break;
+  }
+  drafts.Settle(row);
+  tokens_.resize(base + static_cast<size_t>(row) + 1);
+  kv_.Truncate(static_cast<int64_t>(tokens_.size()));
+  return next;
+}
+
 Result<GenerationResult> SessionImpl::Generate(std::span<const TokenId> prompt, const GenerationParams& params,
                                                const EmitFn& emit, const PrefillFn& progress) {
   FATHOM_CHECK_OK(ValidateSampling(params.sampling, model_.config().vocab_size));
@@ -92,17 +131,20 @@ Result<GenerationResult> SessionImpl::Generate(std::span<const TokenId> prompt, 
   timings.prompt_seconds = SecondsSince(prefill_start);
 
   Generation generation(tokenizer_, params, context_length_);
-  std::vector<float> logits;
+  SequenceDrafts drafts(planner_, speculation_);
   const auto decode_start = Clock::now();
-  while (!generation.AtLimit()) {
-    logits = logits_;  // the sampler changes them; the session's stay true
-    const std::optional<TokenId> token = generation.Next(logits, tokens_, emit);
-    if (!token) break;
-    FATHOM_CHECK_OK(Eval({&*token, 1}, {}));
+  if (!generation.AtLimit()) {
+    step_logits_ = logits_;  // the sampler changes them; the session's stay true
+    std::optional<TokenId> token = generation.Next(step_logits_, tokens_, emit);
+    while (token) {
+      FATHOM_TRY(token, Decode(*token, generation, drafts, emit));
+    }
   }
   timings.decode_seconds = SecondsSince(decode_start);
   GenerationResult result = generation.Finish(emit);
   timings.generated_tokens = result.timings.generated_tokens;
+  timings.draft_tokens = drafts.drafted();
+  timings.draft_accepted = drafts.accepted();
   result.timings = timings;
   return result;
 }

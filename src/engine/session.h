@@ -4,6 +4,8 @@
 #include <mutex>
 
 #include "engine/engine.h"
+#include "engine/generation.h"
+#include "engine/sequence_drafts.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -12,9 +14,9 @@ class SessionImpl final : public Session {
  public:
   /// Everything passed by reference outlives the session. `compute` is held while the model runs.
   SessionImpl(Model& model, KvPool& kv_pool, std::mutex& compute, const Tokenizer* tokenizer, int32_t context_length,
-              int32_t prefill_chunk)
+              int32_t prefill_chunk, SpeculationMode speculation = SpeculationMode::kOff, int64_t forced_draft = 0)
       : model_(model), compute_(compute), tokenizer_(tokenizer), context_length_(context_length),
-        prefill_chunk_(prefill_chunk), kv_(kv_pool) {}
+        prefill_chunk_(prefill_chunk), speculation_(speculation), planner_(forced_draft), kv_(kv_pool) {}
 
   std::span<const TokenId> tokens() const override { return tokens_; }
   int32_t context_length() const override { return context_length_; }
@@ -31,11 +33,21 @@ class SessionImpl final : public Session {
   /// Brings the session to exactly `prompt`, with logits of its last token. Returns how many tokens were known.
   Result<int64_t> Prefill(std::span<const TokenId> prompt, const PrefillFn& progress);
 
+  /// Evaluates `token` and what is guessed to follow it, and draws at every row as far as guesses were right. Then
+  /// the session holds what would be held without guesses. Returns the token to evaluate next, or nothing at the end.
+  Result<std::optional<TokenId>> Decode(TokenId token, Generation& generation, SequenceDrafts& drafts,
+                                        const EmitFn& emit);
+  void Guess(TokenId token, const Generation& generation, SequenceDrafts& drafts);
+
   Model& model_;
   std::mutex& compute_;
   const Tokenizer* tokenizer_;
   int32_t context_length_;
   int32_t prefill_chunk_;
+  SpeculationMode speculation_;
+  DraftPlanner planner_;
+  std::vector<TokenId> step_;       // the tokens of a decode step
+  std::vector<float> step_logits_;  // after each of them
   KvSequence kv_;
   std::vector<TokenId> tokens_;
   std::vector<float> logits_;  // of the last token; empty when unknown

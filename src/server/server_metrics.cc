@@ -70,6 +70,8 @@ std::string ServerMetrics::Text(const ServiceStats& service) const {
   count("fathom_preemptions_total", "Sequences that were parked in the cache to make room.", service.preempted);
   count("fathom_evaluated_tokens_total", "Prompt tokens evaluated.", service.prompt_tokens);
   count("fathom_generated_tokens_total", "Tokens sampled.", service.generated_tokens);
+  count("fathom_draft_tokens_total", "Tokens guessed ahead.", service.draft_tokens);
+  count("fathom_draft_accepted_tokens_total", "Of them, those that were right.", service.draft_accepted);
   gauge("fathom_prefill_tokens_per_second", "Recent mean.", service.prefill_rate);
   gauge("fathom_decode_tokens_per_second", "Recent mean over all requests.", service.decode_rate);
 

@@ -38,6 +38,10 @@ ordered_json TimingsJson(const ServiceResult& result) {
                        // The first token comes out of the prompt's last step.
                        {"predicted_per_second", rate(tokens.generated_tokens - 1, times.decode_seconds)},
                        {"preemptions", times.preemptions}};
+  if (tokens.draft_tokens > 0) {
+    json["draft_n"] = tokens.draft_tokens;
+    json["draft_n_accepted"] = tokens.draft_accepted;
+  }
   if (!result.cache_reason.empty()) json["cache_reason"] = result.cache_reason;
   return json;
 }
