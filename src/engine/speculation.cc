@@ -9,7 +9,7 @@ namespace {
 constexpr double kBlend = 0.2;       // of a new measurement
 constexpr double kRowShare = 0.3;    // that a row adds to a step of one, until it was measured
 constexpr double kMemory = 64, kOwnMemory = 16;  // guesses of a class that are remembered, of all and of one sequence
-constexpr double kPriorWeight = 4;   // what the assumption counts for, in guesses
+constexpr double kPriorWeight = 1.5;  // what the assumption counts for, in guesses
 constexpr int64_t kProbeRows = 2;    // of a draft that is only to find out
 
 // Before anything is known. Lookups: by length of the match; MTP: by its own certainty.

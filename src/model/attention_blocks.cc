@@ -20,8 +20,7 @@ MatrixView<const float> Const(const MatrixView<float>& m) { return {m.data, m.ro
 // Multi-head latent attention in absorbed form (DeepSeek-V2, arXiv 2405.04434, §2.1): the cache holds, per token,
 // norm(c) of kv_lora values and one rotated key of rope values; W_UK is multiplied into the queries and W_UV into the
 // outputs, so that attention itself is multi-query over the latent rows.
-Status Model::MlaBlock(int layer, std::span<const Segment> segments) {
-  const LayerWeights& w = weights_.layers[layer];
+Status Model::MlaBlock(const LayerWeights& w, int kv_layer, std::span<const Segment> segments) {
   const MlaConfig& mla = config_.mla;
   const int64_t tokens = x_.rows, heads = config_.num_attention_heads;
   const int64_t nope = mla.qk_nope_head_dim, rope = mla.qk_rope_head_dim, rank = mla.kv_lora_rank;
@@ -53,7 +52,7 @@ Status Model::MlaBlock(int layer, std::span<const Segment> segments) {
     float* row = kv.row(t);
     RmsNorm(row, w.kv_a_norm.data(), rank, config_.mla_norm_eps, row);
     Rope(row + rank, rope, interleaved, cos_.row(t), sin_.row(t));
-    StoreKv(layer, t, row, latent, 0);
+    StoreKv(kv_layer, t, row, latent, 0);
     for (int64_t h = 0; h < heads; ++h) {
       float* q_pe = q.row(t) + h * qk + nope;
       Rope(q_pe, rope, interleaved, cos_.row(t), sin_.row(t));
@@ -74,7 +73,7 @@ Status Model::MlaBlock(int layer, std::span<const Segment> segments) {
 
   FATHOM_TRY(MatrixView<float> o_latent, scratch_.o_latent.Matrix(tokens, heads * rank));
   const float scale = rope_.softmax_factor() / std::sqrt(static_cast<float>(qk));
-  FATHOM_CHECK_OK(Attend(layer, segments, Const(q_latent), o_latent, 1, latent, rank, 0, scale));
+  FATHOM_CHECK_OK(Attend(kv_layer, segments, Const(q_latent), o_latent, 1, latent, rank, 0, scale));
   Lap(Stage::kAttention);
 
   // o_h = W_UV,h (Σ p c);  x += W_o o
@@ -99,8 +98,7 @@ Status Model::MlaBlock(int layer, std::span<const Segment> segments) {
 
 // Grouped-query attention (arXiv 2305.13245), with optional biases on Q, K and V. A cache row is the keys of all KV
 // heads, then their values.
-Status Model::GqaBlock(int layer, std::span<const Segment> segments) {
-  const LayerWeights& w = weights_.layers[layer];
+Status Model::GqaBlock(const LayerWeights& w, int kv_layer, std::span<const Segment> segments) {
   const int64_t tokens = x_.rows, heads = config_.num_attention_heads, kv_heads = config_.num_key_value_heads;
   const int64_t dim = config_.head_dim, q_dim = heads * dim, kv_dim = kv_heads * dim;
   const int64_t rotated = config_.rope.dim;
@@ -125,14 +123,14 @@ Status Model::GqaBlock(int layer, std::span<const Segment> segments) {
     }
     for (int64_t h = 0; h < heads; ++h) Rope(q.row(t) + h * dim, rotated, interleaved, cos_.row(t), sin_.row(t));
     for (int64_t h = 0; h < kv_heads; ++h) Rope(k.row(t) + h * dim, rotated, interleaved, cos_.row(t), sin_.row(t));
-    StoreKv(layer, t, k.row(t), kv_dim, 0);
-    StoreKv(layer, t, v.row(t), kv_dim, kv_dim);
+    StoreKv(kv_layer, t, k.row(t), kv_dim, 0);
+    StoreKv(kv_layer, t, v.row(t), kv_dim, kv_dim);
   });
   Lap(Stage::kStoreKv);
 
   FATHOM_TRY(MatrixView<float> o, scratch_.o.Matrix(tokens, q_dim));
   const float scale = rope_.softmax_factor() / std::sqrt(static_cast<float>(dim));
-  FATHOM_CHECK_OK(Attend(layer, segments, Const(q), o, kv_heads, dim, dim, kv_dim, scale));
+  FATHOM_CHECK_OK(Attend(kv_layer, segments, Const(q), o, kv_heads, dim, dim, kv_dim, scale));
   Lap(Stage::kAttention);
 
   FATHOM_CHECK_OK(scratch_.in.Set(Const(o), NeedsQuantizedActivations(w.o.dtype), pool_));

@@ -18,12 +18,12 @@ Result<std::unique_ptr<Model>> Model::Load(const ModelFile& file, ThreadPool& po
 
 Status Model::Forward(std::span<const Segment> segments, float* logits, const LayerFn& on_layer) {
   if (profile_ != nullptr) profile_->Start();
-  FATHOM_CHECK_OK(Embed(segments));
+  FATHOM_CHECK_OK(Embed(segments, weights_.embedding));
   Lap(Stage::kEmbedding);
   for (int layer = 0; layer < config_.num_hidden_layers; ++layer) {
     if (on_layer && !on_layer(layer, config_.num_hidden_layers)) return Fail(ErrorCode::kCancelled, "cancelled");
     const LayerWeights& w = weights_.layers[layer];
-    FATHOM_CHECK_OK(config_.is_mla() ? MlaBlock(layer, segments) : GqaBlock(layer, segments));
+    FATHOM_CHECK_OK(config_.is_mla() ? MlaBlock(w, layer, segments) : GqaBlock(w, layer, segments));
     FATHOM_CHECK_OK(config_.is_moe_layer(layer) ? MoeBlock(w) : DenseBlock(w));
   }
   FATHOM_CHECK_OK(Head(segments, logits));
@@ -34,7 +34,7 @@ Status Model::Forward(std::span<const Segment> segments, float* logits, const La
 }
 
 // Looks up the tokens' rows, reserves cache rows and computes the rotary angles of the batch.
-Status Model::Embed(std::span<const Segment> segments) {
+Status Model::Embed(std::span<const Segment> segments, const WeightView& embedding) {
   rows_.clear();
   for (const Segment& segment : segments) {
     const int64_t first = segment.kv->length();
@@ -53,7 +53,7 @@ Status Model::Embed(std::span<const Segment> segments) {
   FATHOM_TRY(sin_, scratch_.sin.Matrix(count, config_.rope.dim / 2));
   int64_t row = 0;
   for (const Segment& segment : segments)
-    for (int32_t token : segment.tokens) DequantizeWeightRow(weights_.embedding, token, x_.row(row++));
+    for (int32_t token : segment.tokens) DequantizeWeightRow(embedding, token, x_.row(row++));
   pool_.ParallelFor(count, 16, [&](int64_t r, int) { rope_.Fill(rows_[r].position, cos_.row(r), sin_.row(r)); });
   return {};
 }
@@ -65,6 +65,10 @@ Status Model::Head(std::span<const Segment> segments, float* logits) {
     const int64_t tokens = static_cast<int64_t>(segment.tokens.size());
     for (int64_t i = std::max<int64_t>(0, tokens - segment.logits); i < tokens; ++i)
       wanted.push_back(static_cast<int32_t>(row + i));
+    const int64_t first = tokens - segment.hidden_rows;
+    for (int64_t i = 0; i < segment.hidden_rows; ++i)
+      RmsNorm(x_.row(row + first + i), weights_.output_norm.data(), config_.hidden_size, config_.rms_norm_eps,
+              segment.hidden + i * config_.hidden_size);
     row += tokens;
   }
   if (wanted.empty()) return {};

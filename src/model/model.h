@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,16 @@ struct Segment {
   KvSequence* kv = nullptr;
   std::span<const int32_t> tokens;  // appended at position kv->length()
   int64_t logits = 1;               // for how many of the last tokens logits are wanted
+  float* hidden = nullptr;          // where the states after the last norm go, [hidden_rows, hidden_size]
+  int64_t hidden_rows = 0;          // of so many of the last tokens
+};
+
+/// Rows for the MTP layer: tokens, and for each the hidden state (after the last norm) of the token before it. Row i has
+/// seen rows [0, i] of this very cache, which may begin anywhere in the text: the rotary embedding is relative.
+struct MtpSegment {
+  KvSequence* kv = nullptr;         // of mtp_kv_layout()
+  std::span<const int32_t> tokens;
+  const float* hidden = nullptr;    // [tokens, hidden_size]
 };
 
 /// Asked before every layer with the number of layers done; false stops the pass (kCancelled).
@@ -44,6 +55,10 @@ class Model {
   KvLayout kv_layout(DType dtype) const {
     return KvLayoutOf(config_, dtype);
   }
+  /// Makes Mtp() possible. Errors as LoadMtpWeights.
+  Status LoadMtp(const ModelFile& file);
+  bool has_mtp() const { return mtp_.has_value(); }
+  KvLayout mtp_kv_layout(DType dtype) const { return {dtype, 1, config_.kv_values_per_token_layer()}; }
   int64_t scratch_bytes() const { return scratch_.bytes(); }
   /// From now on passes add to it; nullptr: no more. Not during a Forward().
   void UseProfile(Profile* profile) {
@@ -61,6 +76,11 @@ class Model {
   /// sequence is longer by its tokens; on error none is. Errors: kInvalidArgument (token id), kResource, kCancelled.
   Status Forward(std::span<const Segment> segments, float* logits, const LayerFn& on_layer = {});
 
+  /// The MTP layer: for the last token of each segment logits of the token after it, [segments, vocab_size], and the state
+  /// that they were made of, [segments, hidden_size], which may stand in for the model's own to guess one further. On
+  /// success the segments' caches are longer by their tokens. REQUIRES: has_mtp(). Errors as Forward.
+  Status Mtp(std::span<const MtpSegment> segments, float* hidden, float* logits);
+
  private:
   // Where each row of the batch stands.
   struct Row {
@@ -71,9 +91,10 @@ class Model {
   Model(const ModelConfig& config, ThreadPool& pool)
       : config_(config), pool_(pool), rope_(config.rope, config.is_mla()) {}
 
-  Status Embed(std::span<const Segment> segments);
-  Status MlaBlock(int layer, std::span<const Segment> segments);
-  Status GqaBlock(int layer, std::span<const Segment> segments);
+  Status Embed(std::span<const Segment> segments, const WeightView& embedding);
+  /// kv_layer: where their rows lie in the caches.
+  Status MlaBlock(const LayerWeights& w, int kv_layer, std::span<const Segment> segments);
+  Status GqaBlock(const LayerWeights& w, int kv_layer, std::span<const Segment> segments);
   Status DenseBlock(const LayerWeights& w);
   Status MoeBlock(const LayerWeights& w);
   Status Head(std::span<const Segment> segments, float* logits);
@@ -119,6 +140,7 @@ class Model {
   ThreadPool& pool_;
   RopeTable rope_;
   ModelWeights weights_;
+  std::optional<MtpWeights> mtp_;
   Scratch scratch_;
   std::vector<Row> rows_;
   MatrixView<float> x_;  // residual stream of the current batch, [rows, hidden]

@@ -33,7 +33,7 @@ struct Scratch {
   FloatBuffer x, h, update;                           // residual stream, normed input, what a block adds
   FloatBuffer q_a, q, kv, k, v, q_latent, o_latent, o;  // attention
   FloatBuffer gate, up, down, shared_gate, shared_up, router;  // feed-forward
-  FloatBuffer cos, sin, last;
+  FloatBuffer cos, sin, last, joined;
   Activations in, mid, mid_shared;
   MatmulWorkspace matmul;
   AttentionWorkspace attention;
@@ -45,7 +45,7 @@ struct Scratch {
   int64_t bytes() const {
     int64_t sum = 0;
     for (const FloatBuffer* buffer : {&x, &h, &update, &q_a, &q, &kv, &k, &v, &q_latent, &o_latent, &o, &gate, &up,
-                                      &down, &shared_gate, &shared_up, &router, &cos, &sin, &last})
+                                      &down, &shared_gate, &shared_up, &router, &cos, &sin, &last, &joined})
       sum += buffer->bytes();
     for (const auto& buffer : attention.per_thread) sum += static_cast<int64_t>(buffer.size());
     return sum + static_cast<int64_t>(attention.partials.size());

@@ -22,6 +22,7 @@ class Loader {
   Loader(const ModelFile& file, ThreadPool& pool) : file_(file), config_(file.config()), pool_(pool) {}
 
   Result<ModelWeights> Load();
+  Result<MtpWeights> LoadMtp(const ModelWeights& main);
 
  private:
   bool gguf() const { return file_.format() == ModelFormat::kGguf; }
@@ -40,6 +41,7 @@ class Loader {
   Result<const std::byte*> Aligned(const TensorInfo& info, int64_t alignment);
   Result<WeightView> Derive(DType dtype, int64_t rows, int64_t cols);
 
+  Status LoadLayer(int layer, LayerWeights& out);
   Status LoadMla(int layer, LayerWeights& out);
   Status LoadKvB(int layer, LayerWeights& out);
   Status DeriveKvB(const WeightView& kv_b, LayerWeights& out);
@@ -131,14 +133,42 @@ Result<ModelWeights> Loader::Load() {
     FATHOM_TRY(weights_.head, Matrix(Full({"output", "lm_head"}), vocab, hidden));
   }
   weights_.layers.resize(config_.num_hidden_layers);
-  for (int layer = 0; layer < config_.num_hidden_layers; ++layer) {
-    LayerWeights& out = weights_.layers[layer];
-    FATHOM_TRY(out.attn_norm, Vector(InLayer(layer, {"attn_norm", "input_layernorm"}), hidden));
-    FATHOM_TRY(out.ffn_norm, Vector(InLayer(layer, {"ffn_norm", "post_attention_layernorm"}), hidden));
-    FATHOM_CHECK_OK(config_.is_mla() ? LoadMla(layer, out) : LoadGqa(layer, out));
-    FATHOM_CHECK_OK(config_.is_moe_layer(layer) ? LoadMoe(layer, out) : LoadDense(layer, out));
-  }
+  for (int layer = 0; layer < config_.num_hidden_layers; ++layer)
+    FATHOM_CHECK_OK(LoadLayer(layer, weights_.layers[layer]));
   return std::move(weights_);
+}
+
+Status Loader::LoadLayer(int layer, LayerWeights& out) {
+  FATHOM_TRY(out.attn_norm, Vector(InLayer(layer, {"attn_norm", "input_layernorm"}), config_.hidden_size));
+  FATHOM_TRY(out.ffn_norm, Vector(InLayer(layer, {"ffn_norm", "post_attention_layernorm"}), config_.hidden_size));
+  FATHOM_CHECK_OK(config_.is_mla() ? LoadMla(layer, out) : LoadGqa(layer, out));
+  return config_.is_moe_layer(layer) ? LoadMoe(layer, out) : LoadDense(layer, out);
+}
+
+Result<MtpWeights> Loader::LoadMtp(const ModelWeights& main) {
+  const int layer = config_.num_hidden_layers;
+  const int64_t vocab = config_.vocab_size, hidden = config_.hidden_size;
+  const std::string joined = InLayer(layer, {"nextn.eh_proj", "eh_proj"});
+  if (config_.num_nextn_predict_layers < 1 || !Has(joined)) {
+    return Fail(ErrorCode::kNotFound, "the model's files hold no MTP layer");
+  }
+  MtpWeights out;
+  FATHOM_TRY(out.eh_proj, Matrix(joined, hidden, 2 * hidden));
+  FATHOM_TRY(out.enorm, Vector(InLayer(layer, {"nextn.enorm", "enorm"}), hidden));
+  FATHOM_TRY(out.hnorm, Vector(InLayer(layer, {"nextn.hnorm", "hnorm"}), hidden));
+  FATHOM_TRY(out.norm, Vector(InLayer(layer, {"nextn.shared_head_norm", "shared_head.norm"}), hidden));
+  out.embedding = main.embedding;
+  out.head = main.head;
+  if (const std::string name = InLayer(layer, {"nextn.embed_tokens", "embed_tokens"}); Has(name)) {
+    FATHOM_TRY(out.embedding, Matrix(name, vocab, hidden));
+  }
+  if (const std::string name = InLayer(layer, {"nextn.shared_head_head", "shared_head.head"}); Has(name)) {
+    FATHOM_TRY(out.head, Matrix(name, vocab, hidden));
+  }
+  FATHOM_CHECK_OK(LoadLayer(layer, out.layer));
+  out.derived = std::move(weights_.derived);
+  out.derived_bytes = weights_.derived_bytes;
+  return out;
 }
 
 Status Loader::LoadMla(int layer, LayerWeights& out) {
@@ -302,5 +332,9 @@ Status Loader::LoadExperts(int layer, LayerWeights& out) {
 }  // namespace
 
 Result<ModelWeights> LoadWeights(const ModelFile& file, ThreadPool& pool) { return Loader(file, pool).Load(); }
+
+Result<MtpWeights> LoadMtpWeights(const ModelFile& file, const ModelWeights& main, ThreadPool& pool) {
+  return Loader(file, pool).LoadMtp(main);
+}
 
 }  // namespace fathom

@@ -54,8 +54,22 @@ struct ModelWeights {
   int64_t derived_bytes = 0;
 };
 
+/// The layer behind the last one that predicts one token further (DeepSeek-V3, arXiv 2412.19437, §2.2).
+struct MtpWeights {
+  WeightView eh_proj;                     // [hidden, 2 hidden]: of the token's embedding, then of the hidden state before it
+  std::vector<float> enorm, hnorm, norm;  // [hidden]: of the two halves, and before the head
+  LayerWeights layer;
+  WeightView embedding, head;             // its own where the file has them, else the model's
+
+  std::vector<AlignedBuffer> derived;
+  int64_t derived_bytes = 0;
+};
+
 /// Errors: kCorrupt (a tensor is missing or has the wrong shape; both are named), kUnsupported (a type that cannot be
 /// multiplied with), kResource.
 Result<ModelWeights> LoadWeights(const ModelFile& file, ThreadPool& pool);
+
+/// The first MTP layer. `main`: the same file's weights. Errors: kNotFound when there is none, else as LoadWeights.
+Result<MtpWeights> LoadMtpWeights(const ModelFile& file, const ModelWeights& main, ThreadPool& pool);
 
 }  // namespace fathom
