@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "cli/bench_run.h"
+#include "cli/bench_speculation.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/machine.h"
@@ -57,7 +58,8 @@ ordered_json ToJson(const Roofline& roofline) {
   return object;
 }
 
-void PrintJson(const Engine& engine, const BenchParams& params, const std::vector<DepthResult>& results) {
+void PrintJson(const Engine& engine, const BenchParams& params, const std::vector<DepthResult>& results,
+               const std::vector<SpeculationBenchResult>& speculation) {
   ordered_json report;
   report["model"] = engine.model_file().files().empty() ? std::string() : engine.model_file().files().front();
   report["name"] = engine.config().name;
@@ -105,6 +107,14 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
                          {"layer_uses", experts->layer_uses},
                          {"layer_hits", experts->layer_hits}};
   }
+  for (const SpeculationBenchResult& result : speculation) {
+    report["speculation"].push_back({{"what", result.what},
+                                     {"plain_tokens_per_second", ToJson(result.plain, 1)},
+                                     {"guessing_tokens_per_second", ToJson(result.guessing, 1)},
+                                     {"ratio", ToJson(result.ratio, 1)},
+                                     {"draft_tokens", result.drafted},
+                                     {"draft_accepted_tokens", result.accepted}});
+  }
   std::printf("%s\n", report.dump(-1, ' ', false, ordered_json::error_handler_t::replace).c_str());
 }
 
@@ -142,6 +152,16 @@ void PrintRoofline(const char* what, int64_t depth, int64_t tokens, const Roofli
   };
   for (const RooflineRow& row : roofline.rows) print(row);
   print(roofline.total);
+}
+
+void PrintSpeculation(const std::vector<SpeculationBenchResult>& results) {
+  if (results.empty()) return;
+  fmt::print("\n{:>10}  {:>22}  {:>22}  {:>18}  {:>14}\n", "guessing", "without tok/s", "with tok/s", "ratio", "right");
+  for (const SpeculationBenchResult& r : results) {
+    fmt::print("{:>10}  {:>22}  {:>22}  {:>18}  {:>14}\n", r.what, Cell(r.plain), Cell(r.guessing),
+               fmt::format("{:.2f} ({:.2f}–{:.2f})", r.ratio.median, r.ratio.least, r.ratio.most),
+               fmt::format("{} of {}", r.accepted, r.drafted));
+  }
 }
 
 void PrintText(const Engine& engine, const BenchParams& params, const std::vector<DepthResult>& results) {
@@ -205,7 +225,8 @@ Status Run(const BenchOptions& options) {
   if (model.context == 0) {
     int64_t deepest = 0;
     for (const int64_t depth : options.params.depths) deepest = std::max(deepest, depth);
-    const int64_t needed = deepest + std::max(options.params.prompt_tokens, options.params.generated_tokens) + 1;
+    const int64_t needed = deepest + std::max(options.params.prompt_tokens, options.params.generated_tokens) + 1 +
+                           (model.speculate != "off" ? options.params.prompt_tokens + options.params.generated_tokens + 8 : 0);
     if (needed > (1 << 27)) return Fail(ErrorCode::kInvalidArgument, "-d {}: too deep", deepest);
     model.context = static_cast<int32_t>(std::max<int64_t>(needed, 160));
   }
@@ -244,13 +265,23 @@ Status Run(const BenchOptions& options) {
   };
   InterruptScope interrupt;
   FATHOM_TRY(const std::vector<DepthResult> results, RunBench(*engine, params, hooks));
+  std::vector<SpeculationBenchResult> speculation;
+  if (model.speculate != "off") {
+    FATHOM_TRY(speculation, RunSpeculationBench(*engine,
+                                                {.prompt_tokens = std::max<int64_t>(8, params.prompt_tokens),
+                                                 .generated_tokens = std::max<int64_t>(8, params.generated_tokens),
+                                                 .repetitions = params.repetitions,
+                                                 .seed = params.seed},
+                                                hooks));
+  }
   progress.reset();
   if (options.json) {
-    PrintJson(*engine, params, results);
+    PrintJson(*engine, params, results, speculation);
   } else if (options.csv) {
     PrintCsv(results, params);
   } else {
     PrintText(*engine, params, results);
+    PrintSpeculation(speculation);
   }
   return {};
 }
@@ -274,6 +305,7 @@ void RegisterBench(CLI::App& app, Action& selected) {
                  "  fathom synth --config deepseek-v2-lite --type q4_k_m -o lite.gguf && fathom bench -m lite.gguf",
                  options, Run);
   AddModelOptions(*command, options->model);
+  AddSpeculationOption(*command, options->model);
   const auto tokens = CLI::Range(int64_t{0}, int64_t{1} << 27);
   command->add_option("-p,--prompt", options->params.prompt_tokens, "tokens of a prefill run; 0: none")
       ->capture_default_str()

@@ -45,7 +45,8 @@ class EngineImpl final : public Engine {
 
   Result<std::unique_ptr<Session>> NewSession() override {
     return std::make_unique<SessionImpl>(*model_, *kv_pool_, compute_, tokenizer_.get(), context_length_,
-                                         options_.prefill_chunk, options_.speculation, options_.forced_draft);
+                                         options_.prefill_chunk, options_.speculation, options_.forced_draft,
+                                         mtp_pool_.get());
   }
   Result<std::unique_ptr<BatchGenerator>> NewBatchGenerator(const BatchOptions& options) override {
     FATHOM_CHECK_OK(BatchImpl::Check(options));
@@ -85,6 +86,7 @@ class EngineImpl final : public Engine {
   std::unique_ptr<Model> model_;
   std::unique_ptr<ExpertMemory> experts_;
   std::unique_ptr<KvPool> kv_pool_;
+  std::unique_ptr<KvPool> mtp_pool_;  // nullptr: the MTP layer is not used
   std::mutex compute_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string tokenizer_error_;
@@ -139,6 +141,16 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   }
   engine->kv_pool_ = std::make_unique<KvPool>(engine->model_->kv_layout(KvDType(engine->kv_type_)));
 
+  if (options.speculation == SpeculationMode::kMtp || options.speculation == SpeculationMode::kAuto) {
+    const Status loaded = engine->model_->LoadMtp(*engine->file_);
+    if (!loaded && (options.speculation == SpeculationMode::kMtp || loaded.error().code != ErrorCode::kNotFound)) {
+      return Prefix(loaded.error(), path);
+    }
+    if (loaded) {
+      engine->mtp_pool_ = std::make_unique<KvPool>(engine->model_->mtp_kv_layout(engine->kv_pool_->layout().dtype));
+    }
+  }
+
   report("reading the tokenizer", 0.6);
   auto tokenizer = LoadTokenizer(engine->file_->tokenizer_source());
   if (tokenizer) {
@@ -163,6 +175,7 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
                            .context_length = context_length_,
                            .speculation = options_.speculation,
                            .forced_draft = options_.forced_draft,
+                           .mtp_pool = mtp_pool_.get(),
                            .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes),
                            .urgent_reads = urgent_reads_};
   if (options.cache.enabled) {

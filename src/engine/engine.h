@@ -76,6 +76,7 @@ struct GenerationParams {
   bool ignore_eos = false;
   bool starts_in_thinking = false;  // the prompt ended inside <think>
   bool parse_reasoning = true;      // recognise <think> … </think>
+  bool speculate = true;            // false: without guesses, whatever the engine was loaded with
   std::vector<TokenId> replay;      // these come first, whatever the logits say (measurements)
 };
 

@@ -45,7 +45,8 @@ ServiceImpl::ServiceImpl(Parts parts, const ServiceOptions& options)
       options_(options),
       total_blocks_(BlocksOf(*parts_.pool)),
       most_tokens_(MostTokens(parts_.context_length, total_blocks_)),
-      planner_(parts_.forced_draft) {
+      planner_(parts_.forced_draft),
+      drafter_(parts_.model) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -99,7 +100,7 @@ std::expected<void, SubmitError> ServiceImpl::CheckRequest(const ServiceRequest&
 std::expected<RequestId, SubmitError> ServiceImpl::Submit(ServiceRequest request, ServiceCallbacks callbacks) {
   FATHOM_CHECK_OK(CheckRequest(request, callbacks));
   auto sequence = std::make_unique<Sequence>(std::move(request), std::move(callbacks), *parts_.pool, parts_.tokenizer,
-                                             most_tokens_, planner_, parts_.speculation);
+                                             most_tokens_, planner_, parts_.speculation, drafter_, parts_.mtp_pool);
   RequestId id = 0;
   {
     std::lock_guard lock(mutex_);

@@ -54,6 +54,7 @@ class ServiceImpl final : public Service {
     int32_t context_length = 0;
     SpeculationMode speculation = SpeculationMode::kOff;
     int64_t forced_draft = 0;
+    KvPool* mtp_pool = nullptr;  // nullptr: without the MTP layer
     std::unique_ptr<KvPool> pool;
     std::unique_ptr<KvCache> cache = nullptr;  // may be nullptr
     std::shared_ptr<std::atomic<int>> urgent_reads = nullptr;  // told how many sequences wait for the disk
@@ -95,6 +96,8 @@ class ServiceImpl final : public Service {
   bool WorthStopping(int layer, int layers);
   void Recover(const Error& error);
   void Guess(std::span<const RowGrant> rows);
+  void PlaceHidden();
+  void Collect(Sequence& sequence, const Segment& segment, int64_t begin, int64_t kept);
   void Advance(Sequence& sequence, const Segment& segment, std::span<float> logits);
   bool Draw(Sequence& sequence, std::span<float> logits, bool from_cache = false);  // false: it has ended, and is gone
   void SettleDraft(Sequence& sequence);
@@ -144,6 +147,8 @@ class ServiceImpl final : public Service {
   Scheduler scheduler_;
   RateMeter rates_;
   DraftPlanner planner_;
+  MtpDrafter drafter_;
+  std::vector<float> hidden_;  // states of the step's segments, for the MTP layer
   bool answers_alone_ = false;  // the step at hand is one of answers alone, to be measured
   ServiceStats counts_;       // published after each round
   std::optional<Clock::time_point> short_since_;  // steps have failed for want of memory since then
@@ -164,13 +169,16 @@ class ServiceImpl final : public Service {
 /// One request, from Submit to on_done.
 struct ServiceImpl::Sequence {
   Sequence(ServiceRequest request_in, ServiceCallbacks callbacks_in, KvPool& pool, const Tokenizer* tokenizer,
-           int32_t most_tokens, DraftPlanner& planner, SpeculationMode speculation)
+           int32_t most_tokens, DraftPlanner& planner, SpeculationMode speculation, MtpDrafter& drafter,
+           KvPool* mtp_pool)
       : request(std::move(request_in)),
         callbacks(std::move(callbacks_in)),
         tokens(request.prompt),
         kv(pool),
         generation(tokenizer, request.params, most_tokens),
-        drafts(planner, speculation) {
+        drafts(planner, request.params.speculate ? speculation : SpeculationMode::kOff,
+               mtp_pool != nullptr ? &drafter : nullptr) {
+    if (mtp_pool != nullptr) context.emplace(*mtp_pool, drafter.hidden_size());
     if (request.max_thinking_tokens >= 0) generation.LimitThinking(request.max_thinking_tokens);
   }
   int64_t prompt_size() const { return static_cast<int64_t>(request.prompt.size()); }
@@ -187,6 +195,7 @@ struct ServiceImpl::Sequence {
   KvSequence kv;                 // rows of the first kv.length() of them
   Generation generation;
   SequenceDrafts drafts;
+  std::optional<MtpContext> context;  // nothing without an MTP layer
   std::vector<TokenId> guessed;  // the step's tokens, when guesses are among them
   int64_t right = 0;             // of those guesses, as far as they have been looked at
   bool running = false;

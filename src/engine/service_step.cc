@@ -30,7 +30,7 @@ void ServiceImpl::Guess(std::span<const RowGrant> rows) {
     Sequence& sequence = *Find(grant.id);
     sequence.guessed.clear();
     sequence.right = 0;
-    sequence.drafts.Take(0);
+    sequence.drafts.Drop();
     state.most_rows -= grant.rows;
     if (!sequence.decoding()) {
       prompt_rows += grant.rows;
@@ -42,7 +42,7 @@ void ServiceImpl::Guess(std::span<const RowGrant> rows) {
     int64_t room = std::min(most_tokens_ - tokens, sequence.generation.remaining() - 1);
     // Guesses should not cost anybody memory.
     if (total_blocks_ >= 0 && spare <= 0) room = std::min(room, (kBlock - tokens % kBlock) % kBlock);
-    if (const auto offer = sequence.drafts.Offer(sequence.tokens, room)) {
+    if (const auto offer = sequence.drafts.Offer(sequence.tokens, room, sequence.context ? &*sequence.context : nullptr)) {
       guessing.push_back(&sequence);
       offers.push_back(*offer);
     }
@@ -50,10 +50,17 @@ void ServiceImpl::Guess(std::span<const RowGrant> rows) {
   if (offers.empty()) return;
   state.other_seconds = static_cast<double>(prompt_rows) * rates_.prefill_row_seconds();
   const std::vector<int64_t> counts = planner_.Plan(state, offers);
-  for (size_t i = 0; i < guessing.size(); ++i) {
-    if (counts[i] == 0) continue;
-    Sequence& sequence = *guessing[i];
-    sequence.drafts.Take(counts[i]);
+  std::vector<MtpDrafter::Job> jobs;
+  for (size_t i = 0; i < guessing.size(); ++i) guessing[i]->drafts.Plan(counts[i], jobs);
+  if (!jobs.empty()) {
+    std::lock_guard lock(parts_.compute);
+    if (!drafter_.Draft(jobs, planner_.LeastSure(state.answers))) {
+      for (Sequence* sequence : guessing) sequence->drafts.Drop();
+    }
+  }
+  for (Sequence* each : guessing) {
+    Sequence& sequence = *each;
+    if (!sequence.drafts.Take()) continue;
     sequence.guessed.assign(1, sequence.tokens.back());
     const auto draft = sequence.drafts.draft();
     sequence.guessed.insert(sequence.guessed.end(), draft.begin(), draft.end());
@@ -81,6 +88,7 @@ Status ServiceImpl::Forward(std::span<const RowGrant> rows) {
                          .logits = last ? 1 : 0});
     logit_rows += last;
   }
+  if (parts_.mtp_pool != nullptr) PlaceHidden();
   const auto vocab = static_cast<size_t>(parts_.model.config().vocab_size);
   logits_.resize(static_cast<size_t>(logit_rows) * vocab);
   ++steps_;
@@ -101,6 +109,30 @@ Status ServiceImpl::Forward(std::span<const RowGrant> rows) {
     row += values;
   }
   return {};
+}
+
+void ServiceImpl::PlaceHidden() {
+  int64_t rows = 0;
+  for (Segment& segment : segments_) {
+    segment.hidden_rows = std::min<int64_t>(static_cast<int64_t>(segment.tokens.size()), MtpContext::kMostWaiting);
+    rows += segment.hidden_rows;
+  }
+  hidden_.resize(static_cast<size_t>(rows * drafter_.hidden_size()));
+  float* next = hidden_.data();
+  for (Segment& segment : segments_) {
+    segment.hidden = next;
+    next += segment.hidden_rows * drafter_.hidden_size();
+  }
+}
+
+// The MTP layer takes in the states of a segment's first `kept` rows, which began at `begin`; the tokens after them stand
+// in sequence.tokens.
+void ServiceImpl::Collect(Sequence& sequence, const Segment& segment, int64_t begin, int64_t kept) {
+  if (!sequence.context) return;
+  const int64_t skipped = static_cast<int64_t>(segment.tokens.size()) - segment.hidden_rows;
+  if (kept <= skipped) return;
+  const auto after = std::span<const TokenId>(sequence.tokens).subspan(static_cast<size_t>(begin + skipped + 1));
+  sequence.context->Add(begin + skipped, after.first(static_cast<size_t>(kept - skipped)), segment.hidden);
 }
 
 bool ServiceImpl::OnLayer(int layer, int layers) {
@@ -131,7 +163,7 @@ bool ServiceImpl::WorthStopping(int layer, int layers) {
 void ServiceImpl::Recover(const Error& error) {
   for (const auto& sequence : sequences_) {
     sequence->kv.Truncate(sequence->kv.length());  // rows reserved in vain
-    sequence->drafts.Take(0);
+    sequence->drafts.Drop();
   }
   if (error.code == ErrorCode::kCancelled) return;  // somebody left, or rows did not come: the next round sees to it
   if (error.code != ErrorCode::kResource) {
@@ -205,9 +237,12 @@ void ServiceImpl::Advance(Sequence& sequence, const Segment& segment, std::span<
   sequence.computed_tokens += of_prompt;
   counts_.prompt_tokens += of_prompt;
   KeepRows(sequence, false);
-  if (logits.empty()) return Tell(sequence, sequence.kv.length(), false);
+  if (logits.empty()) {
+    Collect(sequence, segment, begin, rows);
+    return Tell(sequence, sequence.kv.length(), false);
+  }
   if (segment.logits == 1) {
-    Draw(sequence, logits);
+    if (Draw(sequence, logits)) Collect(sequence, segment, begin, rows);
     return;
   }
   const size_t vocab = logits.size() / static_cast<size_t>(segment.logits);
@@ -216,6 +251,7 @@ void ServiceImpl::Advance(Sequence& sequence, const Segment& segment, std::span<
     if (row + 1 == rows || sequence.tokens.back() != sequence.guessed[static_cast<size_t>(row) + 1]) break;
     ++sequence.right;
   }
+  Collect(sequence, segment, begin, sequence.right + 1);
   SettleDraft(sequence);
   sequence.kv.Truncate(static_cast<int64_t>(sequence.tokens.size()) - 1);
 }

@@ -18,6 +18,8 @@ void SessionImpl::Truncate(int64_t count) {
   tokens_.resize(count);
   kv_.Truncate(count);
   logits_.clear();
+  last_hidden_.clear();
+  if (context_) context_->Clear();
 }
 
 Status SessionImpl::CheckFits(size_t more) const {
@@ -28,7 +30,13 @@ Status SessionImpl::CheckFits(size_t more) const {
 
 Status SessionImpl::Step(std::span<const TokenId> tokens, int64_t logit_rows, float* logits, const LayerFn& on_layer) {
   std::lock_guard lock(compute_);
-  const Segment segment{.kv = &kv_, .tokens = tokens, .logits = logit_rows};
+  Segment segment{.kv = &kv_, .tokens = tokens, .logits = logit_rows};
+  if (context_) {
+    CollectLast(tokens.front());
+    segment.hidden_rows = std::min<int64_t>(static_cast<int64_t>(tokens.size()), MtpContext::kMostWaiting);
+    hidden_.resize(static_cast<size_t>(segment.hidden_rows * model_.config().hidden_size));
+    segment.hidden = hidden_.data();
+  }
   Status status = model_.Forward({&segment, 1}, logits, on_layer);
   if (!status) {
     kv_.Truncate(static_cast<int64_t>(tokens_.size()));  // gives back rows reserved in vain
@@ -36,6 +44,22 @@ Status SessionImpl::Step(std::span<const TokenId> tokens, int64_t logit_rows, fl
   }
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   return {};
+}
+
+void SessionImpl::CollectLast(TokenId next) {
+  if (!context_ || last_hidden_.empty()) return;
+  context_->Add(static_cast<int64_t>(tokens_.size()) - 1, {&next, 1}, last_hidden_.data());
+  last_hidden_.clear();
+}
+
+void SessionImpl::Collect(int64_t rows) {
+  if (!context_ || rows == 0) return;
+  const int64_t size = model_.config().hidden_size;
+  const float* hidden = hidden_.data();
+  rows = std::min(rows, static_cast<int64_t>(hidden_.size()) / size);
+  const auto end = static_cast<int64_t>(tokens_.size());
+  context_->Add(end - rows, std::span(tokens_).last(static_cast<size_t>(rows - 1)), hidden);
+  last_hidden_.assign(hidden + (rows - 1) * size, hidden + rows * size);
 }
 
 Status SessionImpl::Eval(std::span<const TokenId> tokens, const PrefillFn& progress) {
@@ -51,6 +75,7 @@ Status SessionImpl::Eval(std::span<const TokenId> tokens, const PrefillFn& progr
     }
     logits_.clear();
     FATHOM_CHECK_OK(Step(tokens.subspan(done, count), last ? 1 : 0, logits.data(), on_layer));
+    Collect(count);
     done += count;
   }
   if (progress) progress(total, total);
@@ -66,6 +91,7 @@ Status SessionImpl::EvalAll(std::span<const TokenId> tokens, std::vector<float>&
     const size_t count = std::min<size_t>(prefill_chunk_, tokens.size() - done);
     logits_.clear();
     FATHOM_CHECK_OK(Step(tokens.subspan(done, count), static_cast<int64_t>(count), out.data() + done * vocab, {}));
+    Collect(static_cast<int64_t>(count));
     done += count;
   }
   if (!tokens.empty()) logits_.assign(out.end() - static_cast<int64_t>(vocab), out.end());
@@ -85,12 +111,20 @@ Result<int64_t> SessionImpl::Prefill(std::span<const TokenId> prompt, const Pref
 void SessionImpl::Guess(TokenId token, const Generation& generation, SequenceDrafts& drafts) {
   step_.assign(1, token);
   if (speculation_ == SpeculationMode::kOff) return;
+  CollectLast(token);
   tokens_.push_back(token);
   const int64_t room = context_length_ - static_cast<int64_t>(tokens_.size());
-  const auto offer = drafts.Offer(tokens_, std::min(room, generation.remaining() - 1));
+  const auto offer = drafts.Offer(tokens_, std::min(room, generation.remaining() - 1),
+                                   context_ ? &*context_ : nullptr);
   tokens_.pop_back();
   if (!offer) return;
-  drafts.Take(planner_.Plan({.answers = 1, .most_rows = offer->most}, {&*offer, 1}).front());
+  std::vector<MtpDrafter::Job> jobs;
+  drafts.Plan(planner_.Plan({.answers = 1, .most_rows = offer->most}, {&*offer, 1}).front(), jobs);
+  if (!jobs.empty()) {
+    std::lock_guard lock(compute_);
+    if (!drafter_.Draft(jobs, planner_.LeastSure(1))) return drafts.Drop();  // then without
+  }
+  if (!drafts.Take()) return;
   step_.insert(step_.end(), drafts.draft().begin(), drafts.draft().end());
 }
 
@@ -117,6 +151,7 @@ Result<std::optional<TokenId>> SessionImpl::Decode(TokenId token, Generation& ge
   drafts.Settle(row);
   tokens_.resize(base + static_cast<size_t>(row) + 1);
   kv_.Truncate(static_cast<int64_t>(tokens_.size()));
+  Collect(row + 1);
   return next;
 }
 
@@ -131,7 +166,7 @@ Result<GenerationResult> SessionImpl::Generate(std::span<const TokenId> prompt, 
   timings.prompt_seconds = SecondsSince(prefill_start);
 
   Generation generation(tokenizer_, params, context_length_);
-  SequenceDrafts drafts(planner_, speculation_);
+  SequenceDrafts drafts(planner_, params.speculate ? speculation_ : SpeculationMode::kOff, context_ ? &drafter_ : nullptr);
   const auto decode_start = Clock::now();
   if (!generation.AtLimit()) {
     step_logits_ = logits_;  // the sampler changes them; the session's stay true

@@ -14,9 +14,12 @@ class SessionImpl final : public Session {
  public:
   /// Everything passed by reference outlives the session. `compute` is held while the model runs.
   SessionImpl(Model& model, KvPool& kv_pool, std::mutex& compute, const Tokenizer* tokenizer, int32_t context_length,
-              int32_t prefill_chunk, SpeculationMode speculation = SpeculationMode::kOff, int64_t forced_draft = 0)
+              int32_t prefill_chunk, SpeculationMode speculation = SpeculationMode::kOff, int64_t forced_draft = 0,
+              KvPool* mtp_pool = nullptr)
       : model_(model), compute_(compute), tokenizer_(tokenizer), context_length_(context_length),
-        prefill_chunk_(prefill_chunk), speculation_(speculation), planner_(forced_draft), kv_(kv_pool) {}
+        prefill_chunk_(prefill_chunk), speculation_(speculation), planner_(forced_draft), drafter_(model), kv_(kv_pool) {
+    if (mtp_pool != nullptr) context_.emplace(*mtp_pool, model.config().hidden_size);
+  }
 
   std::span<const TokenId> tokens() const override { return tokens_; }
   int32_t context_length() const override { return context_length_; }
@@ -30,6 +33,10 @@ class SessionImpl final : public Session {
  private:
   Status CheckFits(size_t more) const;
   Status Step(std::span<const TokenId> tokens, int64_t logit_rows, float* logits, const LayerFn& on_layer);
+  /// For the MTP layer: takes in the states of the first `rows` of a step's tokens, which now end tokens_.
+  void Collect(int64_t rows);
+  /// The token after the last one is known.
+  void CollectLast(TokenId next);
   /// Brings the session to exactly `prompt`, with logits of its last token. Returns how many tokens were known.
   Result<int64_t> Prefill(std::span<const TokenId> prompt, const PrefillFn& progress);
 
@@ -46,6 +53,10 @@ class SessionImpl final : public Session {
   int32_t prefill_chunk_;
   SpeculationMode speculation_;
   DraftPlanner planner_;
+  MtpDrafter drafter_;
+  std::optional<MtpContext> context_;  // nothing without an MTP layer
+  std::vector<float> hidden_;          // of the last step's tokens, the last ones where they are many
+  std::vector<float> last_hidden_;     // of the last token; empty: unknown
   std::vector<TokenId> step_;       // the tokens of a decode step
   std::vector<float> step_logits_;  // after each of them
   KvSequence kv_;

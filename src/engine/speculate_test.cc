@@ -75,13 +75,18 @@ void ExpectSame(const GenerationResult& a, const GenerationResult& b) {
   EXPECT_EQ(a.finish_reason, b.finish_reason);
 }
 
-class Speculate : public testing::TestWithParam<const char*> {};
+struct Case {
+  const char* model;
+  SpeculationMode mode;
+};
+
+class Speculate : public testing::TestWithParam<Case> {};
 
 TEST_P(Speculate, ASessionsAnswersAndWhatItHoldsAfterwards) {
-  const auto plain = Load(GetParam(), SpeculationMode::kOff, 0);
+  const auto plain = Load(GetParam().model, SpeculationMode::kOff, 0);
   int64_t drafted = 0, accepted = 0;
   for (const int32_t forced : {1, 3, 16}) {
-    const auto engine = Load(GetParam(), SpeculationMode::kLookup, forced);
+    const auto engine = Load(GetParam().model, GetParam().mode, forced);
     ASSERT_TRUE(plain && engine);
     int way = 0;
     for (const GenerationParams& params : Ways()) {
@@ -115,8 +120,8 @@ TEST_P(Speculate, ASessionsAnswersAndWhatItHoldsAfterwards) {
 
 // A service's answers, in company, are a plain session's; so is what it has kept for the next turn.
 TEST_P(Speculate, AnswersInCompanyAndFromTheCache) {
-  const auto plain = Load(GetParam(), SpeculationMode::kOff, 0);
-  const auto engine = Load(GetParam(), SpeculationMode::kLookup, 4);
+  const auto plain = Load(GetParam().model, SpeculationMode::kOff, 0);
+  const auto engine = Load(GetParam().model, GetParam().mode, 4);
   ASSERT_TRUE(plain && engine);
   const auto alone = [&](const std::vector<TokenId>& prompt, const GenerationParams& params) {
     auto result = std::move(*plain->NewSession())->Generate(prompt, params, {});
@@ -181,7 +186,11 @@ TEST_P(Speculate, AnswersInCompanyAndFromTheCache) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Speculate,
-                         testing::Values("gguf/v3-mainline.gguf", "gguf/v2lite-mainline.gguf", "gguf/llama.gguf"));
+                         testing::Values(Case{"gguf/v3-mainline.gguf", SpeculationMode::kLookup},
+                                         Case{"gguf/v2lite-mainline.gguf", SpeculationMode::kLookup},
+                                         Case{"gguf/llama.gguf", SpeculationMode::kAuto},
+                                         Case{"../../models/fathom-nano/fathom-nano-q8_0.gguf", SpeculationMode::kMtp},
+                                         Case{"../../models/fathom-nano/fathom-nano-q8_0.gguf", SpeculationMode::kAuto}));
 
 // Left to itself it decides by what it measures, and the answer is the same still.
 TEST(SpeculateAuto, TheAnswerDoesNotDependOnWhatWasMeasured) {
@@ -198,6 +207,31 @@ TEST(SpeculateAuto, TheAnswerDoesNotDependOnWhatWasMeasured) {
     drafted += result->timings.draft_tokens;
   }
   EXPECT_GT(drafted, 0);
+}
+
+TEST(SpeculateAuto, AModelWithoutAnMtpLayerSaysSo) {
+  const auto engine = Engine::Load(kGolden + "gguf/v3-mainline.gguf", {.speculation = SpeculationMode::kMtp});
+  ASSERT_FALSE(engine);
+  EXPECT_NE(engine.error().message.find("no MTP layer"), std::string::npos) << engine.error().message;
+}
+
+// On text that the model was made for, the layer's guesses are mostly right: this is what it was trained to do. (After a
+// gap it begins anew, and what it then lacks of the context costs guesses only.)
+TEST(SpeculateAuto, TheMtpLayerGuessesWell) {
+  const auto engine = Load("../../models/fathom-nano/fathom-nano-q8_0.gguf", SpeculationMode::kMtp, 1, 1000);
+  ASSERT_TRUE(engine);
+  const auto session = std::move(*engine->NewSession());
+  GenerationParams params;
+  params.sampling.temperature = 0;
+  params.max_tokens = 200;
+  params.ignore_eos = true;
+  const auto prompt = EncodePrompt(*engine->tokenizer(), "Tom has 12 apples and buys 5 more. How many apples has he now?\n");
+  const auto result = session->Generate(prompt, params, {});
+  ASSERT_TRUE(result);
+  std::printf("%lld of %lld right\n", static_cast<long long>(result->timings.draft_accepted),
+              static_cast<long long>(result->timings.draft_tokens));
+  EXPECT_GT(result->timings.draft_tokens, 100);
+  EXPECT_GT(result->timings.draft_accepted, result->timings.draft_tokens / 3);
 }
 
 // Stopped by the caller in the middle of right guesses: nothing behind that is emitted or held.

@@ -12,10 +12,10 @@ constexpr double kMemory = 64, kOwnMemory = 16;  // guesses of a class that are 
 constexpr double kPriorWeight = 1.5;  // what the assumption counts for, in guesses
 constexpr int64_t kProbeRows = 2;    // of a draft that is only to find out
 
-// Before anything is known. Lookups: by length of the match; MTP: by its own certainty.
+// Before anything is known.
 constexpr std::array<std::array<double, kDraftClasses>, kDrafters> kAssumed = {{
     {0.3, 0.4, 0.5, 0.65, 0.75, 0.85, 0.9, 0.9},
-    {0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.8, 0.95},
+    {0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6},
 }};
 
 }  // namespace
@@ -135,6 +135,13 @@ std::vector<int64_t> DraftPlanner::Plan(const DraftState& state, std::span<const
   });
   none[static_cast<size_t>(likeliest - offers.begin())] = std::min({kProbeRows, likeliest->most, state.most_rows});
   return none;
+}
+
+double DraftPlanner::LeastSure(int64_t answers) const {
+  const double now = costs_.Seconds(answers);
+  if (forced_ > 0 || answers < 1 || now <= 0) return 0;
+  const double row = costs_.Seconds(answers + 1) - now;
+  return std::clamp(row / (now / static_cast<double>(answers)), 0.05, 0.9);
 }
 
 void DraftPlanner::AddStep(int64_t answers, int64_t rows, double seconds) {

@@ -28,9 +28,10 @@ std::optional<SpeculationMode> ParseSpeculationMode(std::string_view name);
 
 enum class Drafter { kLookup, kMtp };
 inline constexpr int kDrafters = 2;
-inline constexpr int64_t kMostDraft = 16;  // tokens of one draft
+inline constexpr int64_t kMostDraft = 16;    // tokens of one draft
+inline constexpr int64_t kMostMtpDraft = 4;  // of the MTP layer, which was trained to guess one
 
-/// Drafts that are about equally good. Of lookups by how many tokens matched.
+/// Drafts that are about equally good: of lookups by how many tokens matched; the MTP layer's are all in the first.
 inline constexpr int kDraftClasses = 8;
 int LookupClass(int64_t matched);
 
@@ -88,6 +89,8 @@ class DraftPlanner {
 
   /// How many tokens of each offer this step should take.
   std::vector<int64_t> Plan(const DraftState& state, std::span<const DraftOffer> offers);
+  /// The probability of being right below which a guess is not worth its row in a step of so many answers.
+  double LeastSure(int64_t answers) const;
   /// A step without rows of prompts: how many rows of answers and drafts it had, how many answers, and its seconds.
   void AddStep(int64_t answers, int64_t rows, double seconds);
   /// What was made of a draft.

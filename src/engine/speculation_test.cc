@@ -210,7 +210,10 @@ TEST(SequenceDrafts, CountsAndForgetsTheStep) {
   const std::vector<TokenId> tokens = {1, 2, 3, 4, 5, 6, 1, 2, 3};
   const auto offer = drafts.Offer(tokens, 10);
   ASSERT_TRUE(offer);
-  drafts.Take(3);
+  std::vector<MtpDrafter::Job> jobs;
+  drafts.Plan(3, jobs);
+  EXPECT_TRUE(jobs.empty());
+  EXPECT_TRUE(drafts.Take());
   EXPECT_THAT(std::vector(drafts.draft().begin(), drafts.draft().end()), ElementsAre(4, 5, 6));
   drafts.Settle(2);
   EXPECT_TRUE(drafts.draft().empty());
