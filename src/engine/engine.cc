@@ -73,7 +73,7 @@ class EngineImpl final : public Engine {
     return {.weights_mapped = file_->tensor_bytes(),
             .weights_derived = model_->weights().derived_bytes,
             .kv_bytes_per_token = kv_pool_->layout().bytes_per_token(),
-            .kv_allocated = kv_pool_->used_bytes(),
+            .kv_allocated = kv_pool_->used_bytes() + (mtp_pool_ ? mtp_pool_->used_bytes() : 0),
             .scratch = model_->scratch_bytes()};
   }
 

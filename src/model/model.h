@@ -58,7 +58,11 @@ class Model {
   /// Makes Mtp() possible. Errors as LoadMtpWeights.
   Status LoadMtp(const ModelFile& file);
   bool has_mtp() const { return mtp_.has_value(); }
-  KvLayout mtp_kv_layout(DType dtype) const { return {dtype, 1, config_.kv_values_per_token_layer()}; }
+  KvLayout mtp_kv_layout(DType dtype) const {
+    KvLayout layout = kv_layout(dtype);
+    layout.layers = 1;
+    return layout;
+  }
   int64_t scratch_bytes() const { return scratch_.bytes(); }
   /// From now on passes add to it; nullptr: no more. Not during a Forward().
   void UseProfile(Profile* profile) {
