@@ -7,6 +7,7 @@
 #include "cli/bench_run.h"
 #include "cli/bench_speculation.h"
 #include "cli/command.h"
+#include "cli/expert_report.h"
 #include "cli/interrupt.h"
 #include "cli/machine.h"
 #include "cli/options.h"
@@ -87,26 +88,7 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
     }
     report["results"].push_back(std::move(row));
   }
-  if (const auto experts = engine.expert_stats()) {
-    report["experts"] = {{"slots", experts->slots},
-                         {"slot_bytes", experts->slot_bytes},
-                         {"uses", experts->uses},
-                         {"hits", experts->hits},
-                         {"arriving", experts->arriving},
-                         {"demand_reads", experts->demand_reads},
-                         {"prefetch_reads", experts->prefetch_reads},
-                         {"prefetch_used", experts->prefetch_used},
-                         {"hinted", experts->hinted},
-                         {"hints_used", experts->hints_used},
-                         {"bytes_read", experts->bytes_read},
-                         {"retries", experts->retries},
-                         {"failures", experts->failures},
-                         {"stall_seconds", experts->stall_seconds},
-                         {"read_seconds", experts->read_seconds},
-                         {"slowest_read_seconds", experts->slowest_read_seconds},
-                         {"layer_uses", experts->layer_uses},
-                         {"layer_hits", experts->layer_hits}};
-  }
+  if (const auto experts = engine.expert_stats()) report["experts"] = ExpertJson(*experts);
   for (const SpeculationBenchResult& result : speculation) {
     report["speculation"].push_back({{"what", result.what},
                                      {"plain_tokens_per_second", ToJson(result.plain, 1)},
@@ -192,18 +174,9 @@ void PrintText(const Engine& engine, const BenchParams& params, const std::vecto
     PrintRoofline("prefill", r.depth, params.prompt_tokens, r.prefill_roofline);
     PrintRoofline("decode", r.depth, params.generated_tokens, r.decode_roofline);
   }
-  const auto experts = engine.expert_stats();
-  if (!experts || experts->uses == 0) return;
-  const auto share = [](int64_t part, int64_t whole) {
-    return whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0;
-  };
-  fmt::print(
-      "\nexperts: {} slots of {}; of {} uses {:.1f} % resident, {:.1f} % arriving; {} read, {:.1f} s waited for;\n"
-      "{} prefetched, {:.0f} % of them used; {:.0f} % of early guesses right\n",
-      experts->slots, HumanBytes(experts->slot_bytes), experts->uses, share(experts->hits, experts->uses),
-      share(experts->arriving, experts->uses), HumanBytes(experts->bytes_read), experts->stall_seconds,
-      experts->prefetch_reads, share(experts->prefetch_used, experts->prefetch_reads),
-      share(experts->hints_used, experts->hinted));
+  if (const auto experts = engine.expert_stats(); experts && experts->uses > 0) {
+    fmt::print("\n{}\n", ExpertReport(*experts));
+  }
 }
 
 /// Products with weights for one token of a prefill; the head is only applied to the last one.

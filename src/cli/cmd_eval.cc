@@ -8,6 +8,7 @@
 
 #include "cli/command.h"
 #include "cli/eval_prose.h"
+#include "cli/expert_report.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/progress.h"
@@ -177,14 +178,19 @@ Status RunEval(const EvalCommandOptions& options) {
     if (results.back().partial) break;
   }
   FATHOM_CHECK_OK(samples.Close());
+  const auto experts = engine->expert_stats();
   if (options.json) {
     const EvalSetting setting{.model = engine->model_file().files().front(),
                               .chat_format = std::string(ChatFormatName(eval.format)),
                               .thinking = eval.thinking,
                               .seed = options.seed,
                               .n = options.n,
-                              .batch = options.batch};
+                              .batch = options.batch,
+                              .expert_bias = experts ? std::optional(options.model.expert_bias) : std::nullopt,
+                              .expert_hit_ratio = experts ? ExpertHitRatio(*experts) : 0};
     std::printf("%s\n", ResultJson(results, setting).c_str());
+  } else if (experts && experts->uses > 0) {
+    std::printf("\nexpert bias %g; %s\n", static_cast<double>(options.model.expert_bias), ExpertReport(*experts).c_str());
   }
   if (Interrupted()) return Fail(ErrorCode::kCancelled, "interrupted: the results are those of what was finished");
   return {};

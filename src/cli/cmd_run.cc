@@ -7,6 +7,7 @@
 
 #include "cli/answer.h"
 #include "cli/command.h"
+#include "cli/expert_report.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
@@ -111,6 +112,9 @@ Status Run(const RunOptions& options) {
       }
       if (IsTerminal(stderr)) {
         std::fprintf(stderr, "%s\n", StatisticsLine(result->timings, engine->memory()).c_str());
+        if (const auto experts = engine->expert_stats(); experts && experts->uses > 0) {
+          std::fprintf(stderr, "[%s]\n", ExpertReport(*experts).c_str());
+        }
       }
     }
   }
@@ -137,7 +141,7 @@ void RegisterRun(CLI::App& app, Action& selected) {
                                  "\n"
                                  "--json prints one object: text, reasoning, prompt_tokens and tokens (ids), "
                                  "finish_reason (stop, length, context or\n"
-                                 "cancelled), seed, timings and memory.",
+                                 "cancelled), seed, timings, memory and, where they are streamed, experts.",
                                  options, Run);
   command->add_option("PROMPT", options->words,
                       "the prompt; several words are joined by spaces, '-' is standard input");

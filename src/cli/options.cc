@@ -11,6 +11,26 @@
 #include "io/env.h"
 
 namespace fathom {
+namespace {
+
+/// Where how often each expert is used is kept between runs; empty: nowhere.
+std::string HeatFolder() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
+    return JoinPath(cache, "fathom/heat");
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') return JoinPath(home, ".cache/fathom/heat");
+  return {};
+}
+
+}  // namespace
+
+void AddExpertMemoryOption(CLI::App& command, ModelOptions& options) {
+  command
+      .add_option("--expert-memory", options.expert_memory,
+                  "memory for routed experts, e.g. 2GiB; those that do not fit are read from the file when they are "
+                  "wanted. 0: as the file is mapped")
+      ->type_name("SIZE")
+      ->capture_default_str();
+}
 
 void AddModelOptions(CLI::App& command, ModelOptions& options) {
   command
@@ -34,11 +54,10 @@ void AddModelOptions(CLI::App& command, ModelOptions& options) {
       ->type_name("TYPE")
       ->check(CLI::IsMember(kKvTypes));
   auto* experts = command.add_option_group("Experts");
-  experts
-      ->add_option("--expert-memory", options.expert_memory,
-                   "memory for routed experts, e.g. 2GiB; those that do not fit are read from the file when they are "
-                   "wanted. 0: as the file is mapped")
-      ->type_name("SIZE")
+  AddExpertMemoryOption(*experts, options);
+  experts->add_option("--expert-bias", options.expert_bias, kExpertBiasHelp)
+      ->type_name("X")
+      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   experts
       ->add_option("--record-routing", options.record_routing,
@@ -153,11 +172,9 @@ Result<EngineOptions> ToEngineOptions(const ModelOptions& options) {
   FATHOM_TRY(engine.experts.memory_bytes, ParseByteSize("--expert-memory", options.expert_memory));
   engine.experts.record_routing = options.record_routing;
   engine.experts.replay_routing = options.replay_routing;
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/') {
-    engine.experts.heat_directory = JoinPath(cache, "fathom/heat");
-  } else if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') {
-    engine.experts.heat_directory = JoinPath(home, ".cache/fathom/heat");
-  }
+  engine.experts.resident_bias = options.expert_bias;
+  engine.streamed_prefill_chunk = options.streamed_prefill_chunk;
+  if (options.use_heat) engine.experts.heat_directory = HeatFolder();
   engine.speculation = ParseSpeculationMode(options.speculate).value_or(SpeculationMode::kOff);
   return engine;
 }

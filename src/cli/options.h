@@ -22,13 +22,24 @@ struct ModelOptions {
   std::string expert_memory = "0";
   std::string record_routing, replay_routing;
   std::string speculate = "off";
+  float expert_bias = 0;
+  int32_t streamed_prefill_chunk = 0;  // EngineOptions'
+  bool use_heat = true;                // routing statistics of earlier runs
   bool quiet = false;  // no progress, no closing statistics
 };
 
-/// -m, -t, --ctx, --kv-type, --expert-memory, --record-routing, --replay-routing, --quiet.
+/// -m, -t, --ctx, --kv-type, --expert-memory, --record-routing, --replay-routing, --expert-bias, --quiet.
 void AddModelOptions(CLI::App& command, ModelOptions& options);
 /// --speculate, for commands that generate.
 void AddSpeculationOption(CLI::App& command, ModelOptions& options);
+
+/// --expert-memory; for commands that do not take all of the above.
+void AddExpertMemoryOption(CLI::App& command, ModelOptions& options);
+/// What --expert-bias means, for its help.
+inline constexpr const char* kExpertBiasHelp =
+    "how much gates lean to experts that are in memory, from 0 (not at all) to 1 (before all others): each counts as if "
+    "its logit were X times the distance between the token's largest and smallest logit higher; the weights stay the "
+    "gate's own. Fewer reads, another model: 'fathom perplexity --expert-bias 0,0.1' tells what it costs";
 
 struct GenerationOptions {
   SamplingParams sampling;

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/expert_report.h"
+
 namespace fathom {
 
 std::string RunReport(const Engine& engine, const Session& session, const Prompt& prompt,
@@ -34,6 +36,7 @@ std::string RunReport(const Engine& engine, const Session& session, const Prompt
       {"kv_bytes_per_token", memory.kv_bytes_per_token}, {"kv_allocated_bytes", memory.kv_allocated},
       {"scratch_bytes", memory.scratch},                 {"peak_resident_bytes", PeakMemory()},
   };
+  if (const auto experts = engine.expert_stats()) report["experts"] = ExpertJson(*experts);
   return report.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 

@@ -45,8 +45,8 @@ class EngineImpl final : public Engine {
 
   Result<std::unique_ptr<Session>> NewSession() override {
     return std::make_unique<SessionImpl>(*model_, *kv_pool_, compute_, tokenizer_.get(), context_length_,
-                                         options_.prefill_chunk, options_.speculation, options_.forced_draft,
-                                         mtp_pool_.get());
+                                         [this] { return PrefillRows(options_.prefill_chunk); },
+                                         options_.speculation, options_.forced_draft, mtp_pool_.get());
   }
   Result<std::unique_ptr<BatchGenerator>> NewBatchGenerator(const BatchOptions& options) override {
     FATHOM_CHECK_OK(BatchImpl::Check(options));
@@ -78,6 +78,12 @@ class EngineImpl final : public Engine {
   }
 
  private:
+  /// Tokens a prefill step takes together where `base` would do if nothing were streamed.
+  int64_t PrefillRows(int64_t base) const {
+    const bool chosen = options_.streamed_prefill_chunk > 0 && experts_->streams();
+    return chosen ? options_.streamed_prefill_chunk : experts_->PrefillRows(base);
+  }
+
   EngineOptions options_;
   std::unique_ptr<ModelFile> file_;
   const std::shared_ptr<std::atomic<int>> urgent_reads_ = std::make_shared<std::atomic<int>>(0);
@@ -111,6 +117,10 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
     return Fail(ErrorCode::kInvalidArgument, "threads is {}, it must lie in [0, 1024]", options.threads);
   if (options.prefill_chunk < 1 || options.prefill_chunk > 65536)
     return Fail(ErrorCode::kInvalidArgument, "prefill_chunk is {}, it must lie in [1, 65536]", options.prefill_chunk);
+  if (options.streamed_prefill_chunk < 0 || options.streamed_prefill_chunk > 65536) {
+    return Fail(ErrorCode::kInvalidArgument, "streamed_prefill_chunk is {}, it must lie in [0, 65536]",
+                options.streamed_prefill_chunk);
+  }
   auto engine = std::make_unique<EngineImpl>();
   engine->options_ = options;
   report("opening", 0);
@@ -120,7 +130,8 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   auto model = Model::Load(*engine->file_, *engine->pool_);
   if (!model) return Prefix(model.error(), path);
   engine->model_ = std::move(*model);
-  auto experts = ExpertMemory::Create(*engine->file_, Env::Default(), options.experts, *engine->model_);
+  auto experts = ExpertMemory::Create(*engine->file_, Env::Default(), options.experts, *engine->model_,
+                                      engine->pool_->size());
   if (!experts) return Prefix(experts.error(), path);
   engine->experts_ = std::move(*experts);
   engine->warming_ = WarmWeights(*engine->file_, engine->urgent_reads_, !engine->experts_->streams());
@@ -176,6 +187,7 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
                            .speculation = options_.speculation,
                            .forced_draft = options_.forced_draft,
                            .mtp_pool = mtp_pool_.get(),
+                           .prefill_rows = [this](int64_t base) { return PrefillRows(base); },
                            .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes),
                            .urgent_reads = urgent_reads_};
   if (options.cache.enabled) {

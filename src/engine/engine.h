@@ -43,6 +43,7 @@ struct ExpertOptions {
   std::string heat_directory;  // where routing statistics are kept between runs; empty: nowhere
   std::string record_routing;  // a file to write every token's choices to (docs/formats/routing.md); empty: none
   std::string replay_routing;  // a record whose choices take the place of the gates'; empty: none
+  float resident_bias = 0;     // how much gates lean to resident experts, [0, 1]; 0: not (kernels/routing.h)
 };
 
 struct EngineOptions {
@@ -50,6 +51,8 @@ struct EngineOptions {
   int32_t context_length = 0;   // tokens a session may hold; 0: what the model was trained for, at most 32768
   KvType kv_type = KvType::kAuto;
   int32_t prefill_chunk = 1024;  // tokens a prefill step takes through the model together
+  // The same where experts are streamed. 0: as many as make computing take as long as reading, at least prefill_chunk.
+  int32_t streamed_prefill_chunk = 0;
   ExpertOptions experts;
   // Guessing ahead, in sessions and services; answers are the same. kMtp needs a model that has an MTP layer.
   SpeculationMode speculation = SpeculationMode::kOff;

@@ -4,13 +4,51 @@
 
 #include "base/log.h"
 #include "engine/fingerprint.h"
+#include "engine/prefill_rows.h"
 #include "experts/heat_file.h"
 
 namespace fathom {
+namespace {
+
+// Until they have been measured: what a disk reads in large pieces, and what a core multiplies in long prompts.
+constexpr double kDiskRate = 2.5e9;          // bytes/s
+constexpr double kOperationRate = 0.4e12;    // operations/s
+constexpr double kEnoughSeconds = 0.3;       // of reading, for a rate
+constexpr int64_t kMostRows = 8192;
+// Scratch memory of longer pieces: so much, and this share of what the experts' slots take.
+constexpr int64_t kScratchBytes = int64_t{256} << 20;
+constexpr int64_t kScratchShare = 4;
+
+}  // namespace
+
+int64_t ExpertMemory::PrefillRows(int64_t base) const {
+  if (store_ == nullptr) return base;
+  const ExpertStoreStats stats = store_->stats();
+  const ExpertLayout& layout = store_->layout();
+  const ModelConfig& config = model_.config();
+  // Of the slots two layers' worth only pass experts through.
+  const double kept = static_cast<double>(std::max<int64_t>(stats.slots - 2 * geometry_.experts, 0)) / geometry_.count();
+  const double measured = model_.streamed_row_seconds();
+  const double operations = 2.0 * static_cast<double>(CountParameters(config).active);
+  return fathom::PrefillRows(
+      {.base = base,
+       .most = std::min<int64_t>(
+           kMostRows, (kScratchBytes + stats.slots * stats.slot_bytes / kScratchShare) / ScratchBytesOfRow(config)),
+       .pass_bytes = std::max(0.0, 1 - kept) * static_cast<double>(layout.total_bytes()),
+       .disk_rate = stats.busy_seconds > kEnoughSeconds ? static_cast<double>(stats.bytes_read) / stats.busy_seconds
+                                                        : kDiskRate,
+       .row_seconds = measured > 0 ? measured : operations / (kOperationRate * threads_)});
+}
 
 Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file, Env& env, const ExpertOptions& options,
-                                                           Model& model) {
-  std::unique_ptr<ExpertMemory> memory(new ExpertMemory(env, model));
+                                                           Model& model, int threads) {
+  std::unique_ptr<ExpertMemory> memory(new ExpertMemory(env, model, threads));
+  if (!(options.resident_bias >= 0 && options.resident_bias <= 1)) {
+    return Fail(ErrorCode::kInvalidArgument, "the bias to resident experts is {}, it must lie in [0, 1]",
+                options.resident_bias);
+  }
+  if (options.resident_bias > 0 && options.memory_bytes <= 0)
+    spdlog::warn("the bias to resident experts has no effect: all experts are in memory");
   const bool wanted = options.memory_bytes > 0 || !options.record_routing.empty() || !options.replay_routing.empty();
   if (!wanted) return memory;
   if (file.config().moe.n_routed_experts == 0)
@@ -37,7 +75,7 @@ Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file
       if (heat) store.heat = std::move(heat->uses);
     }
     FATHOM_TRY(memory->store_, ExpertStore::Create(file, env, nullptr, store));
-    model.UseExperts(memory->store_.get());
+    model.UseExperts(memory->store_.get(), options.resident_bias);
   }
   if (!options.record_routing.empty()) {
     FATHOM_TRY(auto writer, RoutingWriter::Create(env, options.record_routing, memory->geometry_, layout.first_layer(),

@@ -21,22 +21,27 @@ class ExpertMemory {
  public:
   /// Ties itself to `model` (not at all when no option asks for it). Errors: kInvalidArgument (a dense model; too little
   /// memory, with what it takes), those of the store and of the routing record.
+  /// threads: that the model computes with.
   static Result<std::unique_ptr<ExpertMemory>> Create(const ModelFile& file, Env& env, const ExpertOptions& options,
-                                                      Model& model);
+                                                      Model& model, int threads);
   ~ExpertMemory();
   ExpertMemory(const ExpertMemory&) = delete;
   ExpertMemory& operator=(const ExpertMemory&) = delete;
 
   bool streams() const { return store_ != nullptr; }
+  /// Rows for a piece of a prompt that would otherwise have `base`: what prefill_rows.h says, by rates measured so far.
+  /// Thread-safe.
+  int64_t PrefillRows(int64_t base) const;
   std::optional<ExpertStoreStats> stats() const {
     return store_ != nullptr ? std::optional(store_->stats()) : std::nullopt;
   }
 
  private:
-  ExpertMemory(Env& env, Model& model) : env_(env), model_(model) {}
+  ExpertMemory(Env& env, Model& model, int threads) : env_(env), model_(model), threads_(threads) {}
 
   Env& env_;
   Model& model_;
+  const int threads_;
   std::unique_ptr<ExpertStore> store_;
   std::unique_ptr<RoutingObserver> routing_;
   ExpertGeometry geometry_;

@@ -1,8 +1,10 @@
 // An engine whose experts come from slots gives, to the bit, what one gives whose experts are mapped.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "engine/engine.h"
 #include "experts/routing_trace.h"
@@ -74,6 +76,108 @@ TEST_P(ExpertMemoryTest, SameToTheBit) {
     EXPECT_LE(stats->slots * stats->slot_bytes, memory);
     EXPECT_EQ(stats->leased, 0);
   }
+}
+
+/// Of one prompt in pieces of `chunk`; and what each piece read, in experts.
+struct Streamed {
+  std::vector<float> logits;
+  std::vector<int64_t> reads;
+};
+Result<Streamed> Stream(Engine& engine, int64_t chunk, int64_t pieces) {
+  FATHOM_TRY(const auto session, engine.NewSession());
+  Streamed out;
+  std::vector<float> some;
+  const auto ids = Ids(static_cast<int>(chunk * pieces));
+  int64_t before = 0;
+  for (int64_t i = 0; i < pieces; ++i) {
+    FATHOM_CHECK_OK(session->EvalAll(std::span(ids).subspan(i * chunk, chunk), some));
+    out.logits.insert(out.logits.end(), some.begin(), some.end());
+    const auto stats = engine.expert_stats();
+    if (!stats) continue;
+    const int64_t reads = stats->demand_reads + stats->prefetch_reads + stats->ahead_reads;
+    out.reads.push_back(reads - std::exchange(before, reads));
+  }
+  return out;
+}
+
+// Long pieces: whole layers ahead, in windows where slots are few, each expert once a piece.
+TEST_P(ExpertMemoryTest, LongPiecesReadEveryExpertOnceAndGiveTheSameBits) {
+  auto options = With(0);
+  options.prefill_chunk = 32;
+  const auto mapped = Engine::Load(path_, options);
+  ASSERT_TRUE(mapped) << mapped.error().message;
+  const auto expected = Stream(**mapped, 32, 3);
+  ASSERT_TRUE(expected);
+  const ModelConfig& config = (*mapped)->config();
+  const int64_t layers = config.num_hidden_layers - config.moe.first_k_dense_replace;
+  const int64_t all = layers * config.moe.n_routed_experts;
+  options.experts.memory_bytes = int64_t{1} << 30;
+  const int64_t slot = (*Engine::Load(path_, options))->expert_stats()->slot_bytes;
+  for (const int64_t slots : {int64_t{2} * config.moe.num_experts_per_tok, config.moe.n_routed_experts + int64_t{1}, all}) {
+    options.experts.memory_bytes = std::min(slots, all) * slot;
+    const auto engine = Engine::Load(path_, options);
+    ASSERT_TRUE(engine) << engine.error().message;
+    const auto streamed = Stream(**engine, 32, 3);
+    ASSERT_TRUE(streamed) << streamed.error().message;
+    EXPECT_TRUE(streamed->logits == expected->logits) << slots;
+    for (const int64_t reads : streamed->reads) EXPECT_LE(reads, all) << slots;
+    const auto stats = (*engine)->expert_stats();
+    EXPECT_GT(stats->ahead_reads, 0);
+    EXPECT_EQ(stats->hinted, 0);
+    EXPECT_EQ(stats->leased, 0);
+    if (slots >= all) {
+      EXPECT_EQ(streamed->reads[1] + streamed->reads[2], 0);
+    }
+  }
+}
+
+TEST_P(ExpertMemoryTest, PiecesAreAsLongAsIsSaid) {
+  auto options = With(1 << 30);
+  options.experts.heat_directory.clear();
+  options.streamed_prefill_chunk = 1;
+  const auto engine = Engine::Load(path_, options);
+  ASSERT_TRUE(engine) << engine.error().message;
+  const auto session = (*engine)->NewSession();
+  ASSERT_TRUE((*session)->Eval(Ids(20)));
+  const auto stats = (*engine)->expert_stats();
+  // One token at a time: as many uses as choices, and nothing read a layer ahead.
+  const ModelConfig& config = (*engine)->config();
+  EXPECT_EQ(stats->uses, 20 * config.moe.num_experts_per_tok *
+                             (config.num_hidden_layers - config.moe.first_k_dense_replace));
+  EXPECT_EQ(stats->ahead_reads, 0);
+  options.streamed_prefill_chunk = -1;
+  EXPECT_EQ(Engine::Load(path_, options).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_P(ExpertMemoryTest, ABiasToResidentsReadsLessAndIsAnotherModel) {
+  auto options = With(1 << 30);
+  const int64_t slot = (*Engine::Load(path_, options))->expert_stats()->slot_bytes;
+  const ModelConfig config = (*Engine::Load(path_, options))->config();
+  options.experts.memory_bytes = 2 * config.moe.num_experts_per_tok * slot;
+  options.streamed_prefill_chunk = 1;
+  std::vector<float> unbiased, biased;
+  double hits[2] = {};
+  for (const float bias : {0.0f, 1.0f}) {
+    options.experts.resident_bias = bias;
+    const auto engine = Engine::Load(path_, options);
+    ASSERT_TRUE(engine) << engine.error().message;
+    const auto session = (*engine)->NewSession();
+    ASSERT_TRUE((*session)->EvalAll(Ids(40), bias > 0 ? biased : unbiased));
+    const auto stats = *(*engine)->expert_stats();
+    hits[bias > 0] = static_cast<double>(stats.hits + stats.arriving) / static_cast<double>(stats.uses);
+  }
+  EXPECT_GT(hits[1], hits[0]);
+  EXPECT_FALSE(biased == unbiased);
+  // In a pass over about all experts the gates choose as without.
+  options.streamed_prefill_chunk = 40;
+  const auto engine = Engine::Load(path_, options);
+  ASSERT_TRUE(engine);
+  std::vector<float> whole;
+  const auto session = (*engine)->NewSession();
+  ASSERT_TRUE((*session)->EvalAll(Ids(40), whole));
+  EXPECT_TRUE(whole == unbiased);
+  options.experts.resident_bias = 1.5f;
+  EXPECT_EQ(Engine::Load(path_, options).error().code, ErrorCode::kInvalidArgument);
 }
 
 TEST_P(ExpertMemoryTest, HeatIsKept) {

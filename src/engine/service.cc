@@ -155,6 +155,7 @@ ServiceStats ServiceImpl::stats() const {
     stats.running = alive_ - waiting_;
   }
   if (parts_.cache) stats.cache = parts_.cache->stats();
+  stats.experts = parts_.engine.expert_stats();
   return stats;
 }
 
@@ -227,9 +228,10 @@ void ServiceImpl::Describe() {
 }
 
 SchedulerState ServiceImpl::State(int64_t answers) {
+  const bool longer = answers == 0 && parts_.prefill_rows;
   return {.sequences = described_,
           .max_sequences = options_.max_sequences,
-          .step_tokens = options_.step_tokens,
+          .step_tokens = longer ? parts_.prefill_rows(options_.step_tokens) : int64_t{options_.step_tokens},
           .free_blocks = FreeBlocks(),
           .answers_alone = rates_.WantsDecodeStep(answers),
           .decode_seconds = rates_.decode_seconds(answers),

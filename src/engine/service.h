@@ -87,6 +87,7 @@ struct ServiceStats {
   int64_t step_rows = 0;           // of the last step
   double prefill_rate = 0, decode_rate = 0;  // tokens a second, recent mean over all requests
   CacheStats cache;
+  std::optional<ExpertStoreStats> experts;  // where they are streamed
 };
 
 using RequestId = uint64_t;

@@ -55,6 +55,8 @@ class ServiceImpl final : public Service {
     SpeculationMode speculation = SpeculationMode::kOff;
     int64_t forced_draft = 0;
     KvPool* mtp_pool = nullptr;  // nullptr: without the MTP layer
+    // Rows of a step that is nothing but prompts, where step_tokens would do if no experts were streamed; may be empty.
+    std::function<int64_t(int64_t)> prefill_rows = {};
     std::unique_ptr<KvPool> pool;
     std::unique_ptr<KvCache> cache = nullptr;  // may be nullptr
     std::shared_ptr<std::atomic<int>> urgent_reads = nullptr;  // told how many sequences wait for the disk

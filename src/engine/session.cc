@@ -67,7 +67,7 @@ Status SessionImpl::Eval(std::span<const TokenId> tokens, const PrefillFn& progr
   const int64_t total = static_cast<int64_t>(tokens.size());
   std::vector<float> logits(model_.config().vocab_size);
   for (int64_t done = 0; done < total;) {
-    const int64_t count = std::min<int64_t>(prefill_chunk_, total - done);
+    const int64_t count = std::min<int64_t>(prefill_rows_(), total - done);
     const bool last = done + count == total;
     LayerFn on_layer;
     if (progress) {
@@ -88,7 +88,7 @@ Status SessionImpl::EvalAll(std::span<const TokenId> tokens, std::vector<float>&
   const size_t vocab = model_.config().vocab_size;
   out.resize(tokens.size() * vocab);
   for (size_t done = 0; done < tokens.size();) {
-    const size_t count = std::min<size_t>(prefill_chunk_, tokens.size() - done);
+    const size_t count = std::min<size_t>(static_cast<size_t>(prefill_rows_()), tokens.size() - done);
     logits_.clear();
     FATHOM_CHECK_OK(Step(tokens.subspan(done, count), static_cast<int64_t>(count), out.data() + done * vocab, {}));
     Collect(static_cast<int64_t>(count));

@@ -1,6 +1,7 @@
 // The engine's own session: one sequence, evaluated in chunks. Internal to engine/; see engine.h for the contract.
 #pragma once
 
+#include <functional>
 #include <mutex>
 
 #include "engine/engine.h"
@@ -12,12 +13,14 @@ namespace fathom {
 
 class SessionImpl final : public Session {
  public:
-  /// Everything passed by reference outlives the session. `compute` is held while the model runs.
+  /// Everything passed by reference outlives the session. `compute` is held while the model runs. prefill_rows: how many
+  /// tokens the next piece of a prompt may have, >= 1.
   SessionImpl(Model& model, KvPool& kv_pool, std::mutex& compute, const Tokenizer* tokenizer, int32_t context_length,
-              int32_t prefill_chunk, SpeculationMode speculation = SpeculationMode::kOff, int64_t forced_draft = 0,
+              std::function<int64_t()> prefill_rows,
+              SpeculationMode speculation = SpeculationMode::kOff, int64_t forced_draft = 0,
               KvPool* mtp_pool = nullptr)
       : model_(model), compute_(compute), tokenizer_(tokenizer), context_length_(context_length),
-        prefill_chunk_(prefill_chunk), speculation_(speculation), planner_(forced_draft), drafter_(model), kv_(kv_pool) {
+        prefill_rows_(std::move(prefill_rows)), speculation_(speculation), planner_(forced_draft), drafter_(model), kv_(kv_pool) {
     if (mtp_pool != nullptr) context_.emplace(*mtp_pool, model.config().hidden_size);
   }
 
@@ -50,7 +53,7 @@ class SessionImpl final : public Session {
   std::mutex& compute_;
   const Tokenizer* tokenizer_;
   int32_t context_length_;
-  int32_t prefill_chunk_;
+  std::function<int64_t()> prefill_rows_;
   SpeculationMode speculation_;
   DraftPlanner planner_;
   MtpDrafter drafter_;

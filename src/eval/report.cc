@@ -100,6 +100,10 @@ std::string ResultJson(std::span<const SuiteResult> results, const EvalSetting& 
   out["seed"] = setting.seed;
   out["n"] = results.size() == 1 ? static_cast<int64_t>(results.front().samples.size()) : setting.n;
   out["batch"] = setting.batch;
+  if (setting.expert_bias) {
+    out["expert_bias"] = *setting.expert_bias;
+    out["expert_hit_ratio"] = setting.expert_hit_ratio;
+  }
   if (results.size() == 1) {
     out["suite"] = results.front().suite->name;
     out.update(SuiteJson(results.front()));

@@ -3,6 +3,7 @@
 // Pure functions, thread-safe. Text from models and files goes into JSON as valid UTF-8 (broken bytes as U+FFFD).
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 
@@ -17,6 +18,9 @@ struct EvalSetting {
   uint64_t seed = 1;
   int64_t n = 0;
   int32_t batch = 0;
+  // Where experts are streamed: how much gates leaned to resident ones, and the share of uses that found one.
+  std::optional<float> expert_bias = {};
+  double expert_hit_ratio = 0;
 };
 
 /// One suite's table: a line a family, then the whole, then what it cost.

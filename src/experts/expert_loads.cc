@@ -90,7 +90,7 @@ bool ExpertStoreImpl::IssuePiece(const std::shared_ptr<ExpertLoad>& load, int64_
     request.done = [this, load, readable](Status status) { Completed(load, readable, std::move(status)); };
     requests->push_back(std::move(request));
     ++load->in_flight;
-    ++in_flight_;
+    if (in_flight_++ == 0) busy_since_ = ExpertLoad::Clock::now();
     demand_in_flight_ += load->demanded;
   }
   load->next_byte += bytes;
@@ -110,7 +110,9 @@ void ExpertStoreImpl::Completed(const std::shared_ptr<ExpertLoad>& load, int64_t
   Requests requests;
   {
     const Lock lock(mutex_);
-    --in_flight_;
+    if (--in_flight_ == 0) {
+      stats_.busy_seconds += std::chrono::duration<double>(ExpertLoad::Clock::now() - busy_since_).count();
+    }
     --load->in_flight;
     demand_in_flight_ -= load->demanded;
     if (status) {
@@ -161,6 +163,9 @@ void ExpertStoreImpl::Arrived(ExpertLoad& load) {
     const double seconds = std::chrono::duration<double>(ExpertLoad::Clock::now() - load.since).count();
     stats_.read_seconds += seconds;
     stats_.slowest_read_seconds = std::max(stats_.slowest_read_seconds, seconds);
+    int bucket = 0;
+    while (bucket < ExpertStoreStats::kReadTimes && seconds > ExpertStoreStats::ReadTimeBound(bucket)) ++bucket;
+    ++stats_.read_times[bucket];
   }
   loads_.erase(load.id);
   if (static_cast<int64_t>(slots_.size()) > target_slots_) Shrink();
@@ -204,43 +209,79 @@ Status ExpertStoreImpl::Verify(const ExpertLoad& load) {
 }
 
 void ExpertStoreImpl::PumpPrefetch(Requests* requests) {
-  while (!stopping_ && health_ && demand_in_flight_ == 0 && in_flight_ < options_.prefetch_pieces) {
-    if (prefetch_ == nullptr) prefetch_ = NextPrefetch();
-    if (prefetch_ == nullptr) return;
+  const auto most = [&](bool ahead) { return ahead ? options_.ahead_pieces : options_.prefetch_pieces; };
+  while (!stopping_ && health_ && demand_in_flight_ == 0) {
+    if (prefetch_ == nullptr) {
+      std::deque<Wanted>* const queue = NextWanted();
+      if (in_flight_ >= most(queue != nullptr && queue->front().ahead)) return;
+      prefetch_ = queue != nullptr ? StartPrefetch(queue) : StartWarm();
+      if (prefetch_ == nullptr) return;
+    }
     const std::shared_ptr<ExpertLoad> load = prefetch_;
-    if (!IssuePiece(load, options_.prefetch_piece, requests)) prefetch_.reset();
+    if (in_flight_ >= most(load->ahead)) return;
+    if (!IssuePiece(load, load->ahead ? options_.ahead_piece : options_.prefetch_piece, requests)) prefetch_.reset();
   }
 }
 
-std::shared_ptr<ExpertLoad> ExpertStoreImpl::NextPrefetch() {
+// What is to be prefetched next stands at the front of this; nullptr: nothing is.
+std::deque<ExpertStoreImpl::Wanted>* ExpertStoreImpl::NextWanted() {
   const int32_t layers = geometry_.layers, at = layer_ < layers ? layer_ : layers - 1;
   for (int32_t step = 1; step <= layers; ++step) {
     const int32_t layer = (at + step) % layers;
     auto& wanted = hints_[layer];
     while (!wanted.empty()) {
-      const Wanted next = wanted.front();
-      if (slot_of_[next.id] >= 0 || next.pass < PassFor(layer)) {
-        wanted.pop_front();
-        continue;
-      }
-      const auto slot = TakeSlot(true);
-      if (!slot) return nullptr;
+      if (slot_of_[wanted.front().id] < 0 && wanted.front().pass >= PassFor(layer)) return &wanted;
       wanted.pop_front();
-      ++stats_.prefetch_reads;
-      return StartLoad(next.id, *slot, false);
     }
   }
+  return nullptr;
+}
+
+std::shared_ptr<ExpertLoad> ExpertStoreImpl::StartPrefetch(std::deque<Wanted>* queue) {
+  const auto slot = TakeSlot(true);
+  if (!slot) return nullptr;
+  const Wanted next = queue->front();
+  queue->pop_front();
+  ++(next.ahead ? stats_.ahead_reads : stats_.prefetch_reads);
+  auto load = StartLoad(next.id, *slot, false);
+  load->ahead = slots_[*slot].ahead = next.ahead;
+  return load;
+}
+
+// What was hot in earlier runs, into slots that nobody has used yet.
+std::shared_ptr<ExpertLoad> ExpertStoreImpl::StartWarm() {
   while (!warm_.empty() && !free_.empty()) {
     const ExpertId id = warm_.front();
     warm_.pop_front();
     if (slot_of_[id] >= 0) continue;
     const int32_t slot = *TakeSlot(true);
     ++stats_.prefetch_reads;
-    const auto load = StartLoad(id, slot, false);
+    auto load = StartLoad(id, slot, false);
     slots_[slot].guard = 0;  // like any other resident
     return load;
   }
   return nullptr;
+}
+
+void ExpertStoreImpl::ReadAhead(int32_t layer) {
+  Requests requests;
+  {
+    const Lock lock(mutex_);
+    policy_->ExpectAll(layer);
+    const int64_t pass = PassFor(layer);
+    auto& wanted = hints_[layer];
+    wanted.clear();
+    for (int32_t e = 0; e < geometry_.experts; ++e) {
+      const ExpertId id = geometry_.Id(layer, e);
+      if (const int32_t slot = slot_of_[id]; slot >= 0) {
+        slots_[slot].guard = pass;
+      } else {
+        wanted.push_back({.id = id, .pass = pass, .probability = 1, .ahead = true});
+      }
+    }
+    PumpPrefetch(&requests);
+  }
+  Submit(std::move(requests));
 }
 
 void ExpertStoreImpl::Hint(int32_t layer, std::span<const ExpertGuess> experts) {

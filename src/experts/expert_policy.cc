@@ -1,6 +1,7 @@
 #include "experts/expert_policy.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/eviction_policy.h"
@@ -11,10 +12,15 @@ namespace {
 /// The KV cache's policies: every expert is as large as any other and has no parent.
 class SharedPolicy final : public ExpertPolicy {
  public:
-  explicit SharedPolicy(std::unique_ptr<EvictionPolicy> policy) : policy_(std::move(policy)) {}
+  SharedPolicy(const ExpertGeometry& geometry, std::unique_ptr<EvictionPolicy> policy)
+      : geometry_(geometry), policy_(std::move(policy)) {}
 
   void AtLayer(int32_t) override { ++now_; }
   void Use(ExpertId id) override { policy_->Touch(Key(id), now_); }
+  void UseOfMany(int32_t layer, std::span<const float> share, int64_t) override {
+    for (int32_t e = 0; e < geometry_.experts; ++e)
+      if (share[e] > 0) Use(geometry_.Id(layer, e));
+  }
   void Insert(ExpertId id) override { policy_->Insert(Key(id), {.bytes = 1}, now_); }
   void Remove(ExpertId id) override { policy_->Remove(Key(id)); }
   std::optional<ExpertId> Victim(const std::function<bool(ExpertId)>& may_go) override {
@@ -25,6 +31,7 @@ class SharedPolicy final : public ExpertPolicy {
  private:
   static CacheEntryId Key(ExpertId id) { return static_cast<CacheEntryId>(id) + 1; }  // 0 is no entry
 
+  const ExpertGeometry geometry_;
   std::unique_ptr<EvictionPolicy> policy_;
   double now_ = 0;
 };
@@ -83,6 +90,13 @@ class LfuPolicy final : public ScanPolicy {
     ++uses_[id];
     last_[id] = now_;
   }
+  void UseOfMany(int32_t layer, std::span<const float> share, int64_t tokens) override {
+    for (int32_t e = 0; e < geometry_.experts; ++e) {
+      if (!(share[e] > 0)) continue;
+      uses_[geometry_.Id(layer, e)] += std::llround(share[e] * static_cast<double>(tokens));
+      last_[geometry_.Id(layer, e)] = now_;
+    }
+  }
   std::optional<ExpertId> Victim(const std::function<bool(ExpertId)>& may_go) override {
     return Largest(may_go, [&](ExpertId id) { return std::pair(-uses_[id], -last_[id]); });
   }
@@ -103,6 +117,11 @@ class Fading {
     unit_ = 1;
   }
   void Add(ExpertId id) { values_[id] += unit_; }
+  /// As if this share of the last so many passes had been events.
+  void AddShare(ExpertId id, double share, double passes) {
+    const double kept = std::pow(keep_, passes);
+    values_[id] = values_[id] * kept + share * unit_ * (1 - kept) / (1 - keep_);
+  }
   /// In [0, 1]: the share of recent passes.
   double Share(ExpertId id) const { return values_[id] / unit_ * (1 - keep_); }
 
@@ -133,6 +152,7 @@ class PredictedPolicy final : public ScanPolicy {
   void AtLayer(int32_t layer) override {
     if (layer <= layer_) {
       ++pass_;
+      ++tokens_;
       fast_.NextPass();
       slow_.NextPass();
     }
@@ -142,12 +162,20 @@ class PredictedPolicy final : public ScanPolicy {
     fast_.Add(id);
     slow_.Add(id);
   }
+  void UseOfMany(int32_t layer, std::span<const float> share, int64_t tokens) override {
+    for (int32_t e = 0; e < geometry_.experts; ++e) {
+      fast_.AddShare(geometry_.Id(layer, e), share[e], static_cast<double>(tokens));
+      slow_.AddShare(geometry_.Id(layer, e), share[e], static_cast<double>(tokens));
+    }
+    if (layer == 0) tokens_ += tokens - 1;
+  }
   void Predict(ExpertId id, double probability) override {
     const int32_t layer = geometry_.LayerOf(id);
     const int64_t pass = layer > layer_ ? pass_ : pass_ + 1;
     predicted_pass_[layer] = pass;
     predicted_[id] = {pass, static_cast<float>(std::clamp(probability, 0.0, 1.0))};
   }
+  void ExpectAll(int32_t layer) override { pass_of_all_ = layer > layer_ ? pass_ : pass_ + 1; }
   std::optional<ExpertId> Victim(const std::function<bool(ExpertId)>& may_go) override {
     return Largest(may_go, [&](ExpertId id) { return Distance(id); });
   }
@@ -164,7 +192,7 @@ class PredictedPolicy final : public ScanPolicy {
     // What a sum over so few passes still lacks; the heat of earlier runs fills in.
     double share = kFastWeight * fast_.Share(id) + kSlowWeight * slow_.Share(id);
     if (!heat_.empty()) {
-      const double old = kHeatPasses / (kHeatPasses + static_cast<double>(pass_));
+      const double old = kHeatPasses / (kHeatPasses + static_cast<double>(tokens_));
       share += old * heat_[id];
     }
     return std::clamp(share, kLeastShare, 1.0);
@@ -177,6 +205,7 @@ class PredictedPolicy final : public ScanPolicy {
     const double share = Share(id);
     double next = share;
     const int64_t pass = this_pass ? pass_ : pass_ + 1;
+    if (pass == pass_of_all_) return steps + (1 - share) / 2;  // of a layer, those that are used seldom go first
     if (predicted_pass_[layer] == pass) {
       next = predicted_[id].pass == pass ? std::max<double>(predicted_[id].probability, share) : share * kUnpredicted;
     }
@@ -188,6 +217,8 @@ class PredictedPolicy final : public ScanPolicy {
   std::vector<Prediction> predicted_;
   std::vector<int64_t> predicted_pass_;  // for which pass a layer's early router has spoken
   int64_t pass_ = 0;
+  int64_t tokens_ = 0;  // passes, but a pass of many rows is as many
+  int64_t pass_of_all_ = kNever;
   int32_t layer_ = std::numeric_limits<int32_t>::max();
 };
 
@@ -214,9 +245,9 @@ Result<ExpertPolicyKind> ParseExpertPolicy(std::string_view name) {
 std::unique_ptr<ExpertPolicy> MakeExpertPolicy(ExpertPolicyKind kind, const ExpertGeometry& geometry, int64_t slots,
                                                std::span<const float> heat) {
   switch (kind) {
-    case ExpertPolicyKind::kLru: return std::make_unique<SharedPolicy>(MakeLruPolicy());
+    case ExpertPolicyKind::kLru: return std::make_unique<SharedPolicy>(geometry, MakeLruPolicy());
     case ExpertPolicyKind::kLfu: return std::make_unique<LfuPolicy>(geometry);
-    case ExpertPolicyKind::kS3Fifo: return std::make_unique<SharedPolicy>(MakeS3FifoPolicy(slots));
+    case ExpertPolicyKind::kS3Fifo: return std::make_unique<SharedPolicy>(geometry, MakeS3FifoPolicy(slots));
     case ExpertPolicyKind::kPredicted: break;
   }
   return std::make_unique<PredictedPolicy>(geometry, heat);

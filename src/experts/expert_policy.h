@@ -27,8 +27,13 @@ class ExpertPolicy {
   virtual void AtLayer(int32_t layer) = 0;
   /// The router chose it in this layer and pass, resident or not.
   virtual void Use(ExpertId id) = 0;
+  /// A pass of `tokens` rows was in this layer; share [experts]: of its rows, those that chose each expert. In place of
+  /// Use(), where nearly all are used and what differs is how often.
+  virtual void UseOfMany(int32_t layer, std::span<const float> share, int64_t tokens) = 0;
   /// It will be used, with this probability, when its layer comes next.
   virtual void Predict(ExpertId id, double probability) { (void)id, (void)probability; }
+  /// The pass in which `layer` comes next uses about all experts of every layer.
+  virtual void ExpectAll(int32_t layer) { (void)layer; }
   virtual void Insert(ExpertId id) = 0;
   virtual void Remove(ExpertId id) = 0;
   /// The resident to give up first among those for which may_go(id). Does not remove it.

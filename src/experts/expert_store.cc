@@ -47,6 +47,11 @@ Result<std::unique_ptr<ExpertStore>> ExpertStore::Create(const ModelFile& file, 
     return Fail(ErrorCode::kInvalidArgument, "prefetch in {} pieces of {} bytes", options.prefetch_pieces,
                 options.prefetch_piece);
   }
+  if (options.ahead_piece < ExpertLayout::kPage || options.ahead_piece % ExpertLayout::kPage != 0 ||
+      options.ahead_pieces < 1) {
+    return Fail(ErrorCode::kInvalidArgument, "reading ahead in {} pieces of {} bytes", options.ahead_pieces,
+                options.ahead_piece);
+  }
   if (!options.heat.empty() && static_cast<int64_t>(options.heat.size()) != geometry.count())
     return Fail(ErrorCode::kInvalidArgument, "heat of {} experts, there are {}", options.heat.size(), geometry.count());
   auto store = std::make_unique<ExpertStoreImpl>(env, std::move(layout), options);
@@ -79,6 +84,7 @@ Status ExpertStoreImpl::Open(AsyncIo* io) {
   hints_.resize(geometry_.layers);
   stats_.layer_uses.assign(geometry_.layers, 0);
   stats_.layer_hits.assign(geometry_.layers, 0);
+  stats_.first_layer = layout_.first_layer();
 
   Requests requests;
   {
@@ -109,7 +115,8 @@ ExpertStoreImpl::~ExpertStoreImpl() {
   changed_.wait(lock, [&] { return in_flight_ == 0; });
 }
 
-ExpertBatch ExpertStoreImpl::Fetch(int32_t layer, std::span<const int32_t> experts) {
+ExpertBatch ExpertStoreImpl::Fetch(int32_t layer, std::span<const int32_t> experts, std::span<const int32_t> rows,
+                                   int64_t tokens) {
   ExpertBatch batch;
   batch.store_ = this;
   batch.state_ = std::make_shared<ExpertBatchState>();
@@ -124,12 +131,18 @@ ExpertBatch ExpertStoreImpl::Fetch(int32_t layer, std::span<const int32_t> exper
     layer_ = layer;
     policy_->AtLayer(layer);
     hints_[layer].clear();
+    if (!rows.empty()) {
+      shares_.assign(geometry_.experts, 0);
+      for (size_t i = 0; i < experts.size(); ++i)
+        shares_[experts[i]] = static_cast<float>(rows[i]) / static_cast<float>(std::max<int64_t>(1, tokens));
+      policy_->UseOfMany(layer, shares_, tokens);
+    }
     for (size_t i = 0; i < experts.size(); ++i) {
       ExpertBatchState::Member& member = state.members[i];
       member.expert = experts[i];
       const ExpertId id = geometry_.Id(layer, member.expert);
-      policy_->Use(id);
-      ++use_counts_[id];
+      if (rows.empty()) policy_->Use(id);
+      use_counts_[id] += rows.empty() ? 1 : shares_[member.expert];
       ++stats_.uses;
       ++stats_.layer_uses[layer];
       stats_.hints_used += hinted_pass_[id] == pass_;
@@ -137,7 +150,7 @@ ExpertBatch ExpertStoreImpl::Fetch(int32_t layer, std::span<const int32_t> exper
       if (index < 0) continue;
       Slot& slot = slots_[index];
       Pin(state, member, index);
-      stats_.prefetch_used += std::exchange(slot.prefetched, false);
+      CountUsed(slot);
       if (slot.ready) {
         member.step = Step::kPinned;
         ++stats_.hits;
@@ -176,12 +189,16 @@ void ExpertStoreImpl::StartMembers(ExpertBatchState& batch, Requests* requests) 
     }
     // Somebody else has brought it meanwhile, or is about to.
     Pin(batch, member, index);
-    stats_.prefetch_used += std::exchange(slots_[index].prefetched, false);
+    CountUsed(slots_[index]);
     member.step = slots_[index].ready ? Step::kPinned : Step::kArriving;
     if (slots_[index].ready) continue;
     member.load = loads_.at(id);
     if (!member.load->demanded) Demand(member.load, requests);
   }
+}
+
+void ExpertStoreImpl::CountUsed(Slot& slot) {
+  if (std::exchange(slot.prefetched, false)) ++(slot.ahead ? stats_.ahead_used : stats_.prefetch_used);
 }
 
 std::optional<ExpertLease> ExpertStoreImpl::HandOut(const std::shared_ptr<ExpertBatchState>& batch, size_t index) {
@@ -362,11 +379,19 @@ ExpertStoreStats ExpertStoreImpl::stats() const {
   ExpertStoreStats stats = stats_;
   stats.slots = static_cast<int64_t>(slots_.size());
   stats.slot_bytes = layout_.slot_bytes();
+  if (in_flight_ > 0) {
+    stats.busy_seconds += std::chrono::duration<double>(ExpertLoad::Clock::now() - busy_since_).count();
+  }
   for (const Slot& slot : slots_) {
     stats.resident += slot.ready;
     stats.leased += slot.pins > 0;
   }
   return stats;
+}
+
+void ExpertStoreImpl::Residents(int32_t layer, std::span<uint8_t> out) const {
+  const Lock lock(mutex_);
+  for (int32_t e = 0; e < geometry_.experts; ++e) out[e] = slot_of_[geometry_.Id(layer, e)] >= 0 ? 1 : 0;
 }
 
 std::vector<float> ExpertStoreImpl::Heat() const {
@@ -377,7 +402,7 @@ std::vector<float> ExpertStoreImpl::Heat() const {
   const double earlier = options_.heat.empty() ? 0 : kEarlier, passes = static_cast<double>(pass_) + 1;
   for (int32_t id = 0; id < geometry_.count(); ++id) {
     const double before = options_.heat.empty() ? 0 : options_.heat[id];
-    const double uses = std::min(static_cast<double>(use_counts_[id]), passes);
+    const double uses = std::min(use_counts_[id], passes);
     heat[id] = static_cast<float>((uses + before * earlier) / (passes + earlier));
   }
   return heat;

@@ -10,15 +10,17 @@
 //
 // Reads go past the page cache (O_DIRECT) through AsyncIo. All reads that a batch needs are issued together. What is only
 // hinted at is read in small pieces, a few at a time and none while a demanded read is under way; when it is demanded
-// meanwhile, the rest is issued at once. A read that fails is tried again (kTries in all); then the batches that want the
-// expert get the error, and the next Fetch tries anew. When a file's length, modification time or inode is not what it
-// was at opening, or an expert's samples are not what they were when it was first read, what arrived is not handed out and
-// every batch gets kCorrupt from then on.
+// meanwhile, the rest is issued at once. A pass of many rows uses about all experts of every layer: ReadAhead() reads a
+// whole layer before its router has spoken, in the file's order, under the same rule but in large reads. A read that fails
+// is tried again (kTries in all); then the batches that want the expert get the error, and the next Fetch tries anew. When
+// a file's length, modification time or inode is not what it was at opening, or an expert's samples are not what they were
+// when it was first read, what arrived is not handed out and every batch gets kCorrupt from then on.
 //
 // Thread-safe, batches and leases used by one thread at a time; they must be gone before the store. The ModelFile is only
 // needed by Create(), Env and AsyncIo for as long as the store lives.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -43,6 +45,8 @@ struct ExpertStoreOptions {
   double prefetch_probability = 0.4;  // below it a hint only tells the policy
   int64_t prefetch_piece = 1 << 20;   // bytes of one prefetch read, a multiple of 4096
   int32_t prefetch_pieces = 4;        // in flight at once
+  int64_t ahead_piece = 4 << 20;      // the same for ReadAhead, where nobody else waits for the disk
+  int32_t ahead_pieces = 8;
   bool direct = true;                 // false: through the page cache
 };
 
@@ -51,12 +55,18 @@ struct ExpertStoreStats {
   int64_t uses = 0;       // experts asked for
   int64_t hits = 0;       // that were resident
   int64_t arriving = 0;   // that a prefetch had begun to read
-  int64_t demand_reads = 0, prefetch_reads = 0;                         // experts
-  int64_t prefetch_used = 0;                                            // of those prefetched that were asked for
+  int64_t demand_reads = 0, prefetch_reads = 0, ahead_reads = 0;  // experts: demanded, by hints and heat, by ReadAhead
+  int64_t prefetch_used = 0, ahead_used = 0;                      // of those that were asked for afterwards
   int64_t bytes_read = 0, retries = 0, failures = 0, evictions = 0;
   int64_t hinted = 0, hints_used = 0;  // experts hinted at for a layer's next turn, and how many of them it then asked for
   double stall_seconds = 0;            // that Next() waited
-  double read_seconds = 0, slowest_read_seconds = 0;  // of demanded reads, from issue to arrival: sum and worst
+  double busy_seconds = 0;             // that anything was being read
+  double read_seconds = 0, slowest_read_seconds = 0;  // of demanded experts, from issue to arrival: sum and worst
+  static constexpr int kReadTimes = 14;
+  /// Upper bound of read_times[i], in seconds: 0.25 ms × 2^i.
+  static constexpr double ReadTimeBound(int i) { return 0.25e-3 * static_cast<double>(1 << i); }
+  std::array<int64_t, kReadTimes + 1> read_times{};  // how many took how long; the last: longer than all bounds
+  int32_t first_layer = 0;             // the model's layer that is MoE layer 0
   std::vector<int64_t> layer_uses, layer_hits;
 };
 
@@ -121,10 +131,18 @@ class ExpertStore {
   virtual ~ExpertStore() = default;
 
   virtual const ExpertLayout& layout() const = 0;
-  /// layer: MoE layer, from 0. experts: each at most once (REQUIRED, as is their range).
-  virtual ExpertBatch Fetch(int32_t layer, std::span<const int32_t> experts) = 0;
+  /// layer: MoE layer, from 0. experts: each at most once (REQUIRED, as is their range). In a pass over about all experts
+  /// also how many of its `tokens` rows chose each of them, so that what is used often is known; else rows is empty.
+  ExpertBatch Fetch(int32_t layer, std::span<const int32_t> experts) { return Fetch(layer, experts, {}, 1); }
+  virtual ExpertBatch Fetch(int32_t layer, std::span<const int32_t> experts, std::span<const int32_t> rows,
+                            int64_t tokens) = 0;
   /// What a later Fetch of that layer will probably ask for; replaces what was said of the layer before.
   virtual void Hint(int32_t layer, std::span<const ExpertGuess> experts) = 0;
+  /// The pass in which `layer` comes next has so many rows that it uses about all experts of every layer: those of this
+  /// one that are missing are read now, as far as slots are not wanted for something sooner, and replace what was hinted.
+  virtual void ReadAhead(int32_t layer) = 0;
+  /// For each expert of the layer 1 when it is resident or on its way, else 0. out: [geometry.experts].
+  virtual void Residents(int32_t layer, std::span<uint8_t> out) const = 0;
   /// For a memory governor. Growing is at once (kResource: nothing changes). Shrinking gives up what the policy says;
   /// slots that are leased or being read follow when they are let go. Errors: kInvalidArgument (as options.slots, or not
   /// resizable).

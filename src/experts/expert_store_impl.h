@@ -19,6 +19,7 @@ struct ExpertLoad {
   ExpertId id = 0;
   int32_t slot = -1;
   bool demanded = false;
+  bool ahead = false;          // by ReadAhead: in large pieces
   bool finished = false;       // read, or given up
   Status status;               // when finished
   int32_t tries = 0;
@@ -51,8 +52,12 @@ class ExpertStoreImpl final : public ExpertStore {
   Status Open(AsyncIo* io);
 
   const ExpertLayout& layout() const override { return layout_; }
-  ExpertBatch Fetch(int32_t layer, std::span<const int32_t> experts) override;
+  using ExpertStore::Fetch;
+  ExpertBatch Fetch(int32_t layer, std::span<const int32_t> experts, std::span<const int32_t> rows,
+                    int64_t tokens) override;
   void Hint(int32_t layer, std::span<const ExpertGuess> experts) override;
+  void ReadAhead(int32_t layer) override;
+  void Residents(int32_t layer, std::span<uint8_t> out) const override;
   Status Resize(int64_t slots) override;
   int64_t slots() const override;
   ExpertStoreStats stats() const override;
@@ -71,10 +76,17 @@ class ExpertStoreImpl final : public ExpertStore {
     ExpertId id = kNone;
     bool ready = false;      // its expert is there; else being read, or free when id is kNone
     bool prefetched = false;  // and not asked for since
+    bool ahead = false;       // prefetched by ReadAhead
     int64_t guard = 0;       // prefetched or hinted at for this pass of its layer: kept until that
     int32_t pins = 0;
   };
   static constexpr ExpertId kNone = -1;
+  struct Wanted {
+    ExpertId id;
+    int64_t pass;
+    float probability;
+    bool ahead = false;
+  };
 
   // All with mutex_ held.
   std::optional<int32_t> TakeSlot(bool prefetch);
@@ -88,7 +100,10 @@ class ExpertStoreImpl final : public ExpertStore {
   void IssueAll(const std::shared_ptr<ExpertLoad>& load, Requests* requests);
   void StartMembers(ExpertBatchState& batch, Requests* requests);
   void PumpPrefetch(Requests* requests);
-  std::shared_ptr<ExpertLoad> NextPrefetch();
+  std::deque<Wanted>* NextWanted();
+  std::shared_ptr<ExpertLoad> StartPrefetch(std::deque<Wanted>* queue);
+  std::shared_ptr<ExpertLoad> StartWarm();
+  void CountUsed(Slot& slot);
   void Arrived(ExpertLoad& load);
   void GiveUp(ExpertLoad& load, Status status);
   void TriedAll(const std::shared_ptr<ExpertLoad>& load, Requests* requests);
@@ -119,21 +134,18 @@ class ExpertStoreImpl final : public ExpertStore {
   std::vector<uint64_t> samples_;     // by expert: hash of samples at its first reading; 0: not read yet
   std::unordered_map<ExpertId, std::shared_ptr<ExpertLoad>> loads_;
   std::shared_ptr<ExpertLoad> prefetch_;  // the one whose pieces are being issued
-  struct Wanted {
-    ExpertId id;
-    int64_t pass;
-    float probability;
-  };
   std::vector<std::deque<Wanted>> hints_;  // by layer
   std::deque<ExpertId> warm_;              // to fill free slots with
   int32_t demand_in_flight_ = 0;           // pieces of demanded loads
   int32_t in_flight_ = 0;                  // pieces
+  ExpertLoad::Clock::time_point busy_since_;  // meant while in_flight_ > 0
   int32_t pins_ = 0;
   int32_t layer_ = INT32_MAX;
   int64_t pass_ = 0;
   bool stopping_ = false;
   Status health_;  // an error when a file changed
-  std::vector<int64_t> use_counts_;  // by expert
+  std::vector<double> use_counts_;  // by expert: passes, or the share of a pass of many rows
+  std::vector<float> shares_;       // of a layer's experts, while they are told to the policy
   std::vector<int64_t> hinted_pass_;  // by expert: for which pass it was last hinted at
   ExpertStoreStats stats_;
 

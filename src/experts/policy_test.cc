@@ -92,6 +92,24 @@ TEST_P(EveryExpertPolicy, StaysBelowBelady) {
   }
 }
 
+TEST_P(EveryExpertPolicy, TakesPassesOfManyRows) {
+  const ExpertGeometry geometry{1, 4, 1};
+  auto policy = MakeExpertPolicy(GetParam(), geometry, 4);
+  for (int pass = 0; pass < 3; ++pass) {
+    policy->ExpectAll(0);
+    policy->AtLayer(0);
+    policy->UseOfMany(0, std::vector<float>{0.5f, 0.25f, 0.25f, 0}, 40);
+    if (pass > 0) continue;
+    for (const ExpertId id : {0, 1, 2}) policy->Insert(id);
+  }
+  for (int left = 3; left > 0; --left) {
+    const auto victim = policy->Victim(Always);
+    ASSERT_TRUE(victim);
+    policy->Remove(*victim);
+  }
+  EXPECT_EQ(policy->Victim(Always), std::nullopt);
+}
+
 TEST_P(EveryExpertPolicy, HasNames) { EXPECT_EQ(ParseExpertPolicy(ExpertPolicyName(GetParam())), GetParam()); }
 
 TEST(ExpertPolicy, RefusesAnUnknownName) { EXPECT_EQ(ParseExpertPolicy("best").error().code, ErrorCode::kInvalidArgument); }
@@ -106,6 +124,63 @@ TEST(ExpertPolicy, LruAndLfuDisagreeAsTheyShould) {
   }
   EXPECT_EQ(lru->Victim(Always), 1);
   EXPECT_EQ(lfu->Victim(Always), 2);
+}
+
+// After a long prompt, what it used often is kept, whichever layer it is of.
+TEST(PredictedPolicy, APassOfManyRowsCountsThem) {
+  const ExpertGeometry geometry{3, 4, 1};
+  auto policy = MakeExpertPolicy(ExpertPolicyKind::kPredicted, geometry, 6);
+  const std::vector<std::vector<float>> shares = {{0.7f, 0.1f, 0.1f, 0.1f}, {0.05f, 0.05f, 0.8f, 0.1f}, {0.2f, 0.5f, 0.3f, 0}};
+  policy->ExpectAll(0);
+  for (int32_t layer = 0; layer < 3; ++layer) {
+    policy->AtLayer(layer);
+    policy->UseOfMany(layer, shares[layer], 500);
+    for (int32_t e = 0; e < 4; ++e) policy->Insert(geometry.Id(layer, e));
+  }
+  std::vector<ExpertId> left;
+  while (const auto victim = policy->Victim(Always)) {
+    left.push_back(*victim);
+    policy->Remove(*victim);
+  }
+  ASSERT_EQ(left.size(), 12u);
+  EXPECT_EQ(left.front(), geometry.Id(2, 3));  // nobody chose it
+  const std::vector<ExpertId> last(left.end() - 3, left.end());
+  for (const ExpertId id : {geometry.Id(0, 0), geometry.Id(1, 2), geometry.Id(2, 1)})
+    EXPECT_NE(std::find(last.begin(), last.end(), id), last.end()) << id;
+  // One use by an answer weighs less than half of 500 rows.
+  for (const ExpertId id : {geometry.Id(2, 0), geometry.Id(2, 1)}) policy->Insert(id);
+  policy->AtLayer(0);
+  policy->AtLayer(2);
+  policy->Use(geometry.Id(2, 0));
+  EXPECT_EQ(policy->Victim(Always), geometry.Id(2, 0));
+}
+
+TEST(PredictedPolicy, APassOfAllKeepsWhatIsStillToCome) {
+  const ExpertGeometry geometry{4, 2, 1};
+  std::vector<float> heat(8, 0.0f);
+  heat[geometry.Id(0, 0)] = 0.9f;  // used in earlier runs
+  auto policy = MakeExpertPolicy(ExpertPolicyKind::kPredicted, geometry, 6, heat);
+  for (int32_t layer = 0; layer < 4; ++layer) policy->AtLayer(layer);
+  policy->ExpectAll(0);  // the next pass
+  policy->AtLayer(0);
+  for (const ExpertId id : {geometry.Id(0, 0), geometry.Id(0, 1)}) policy->Use(id);
+  policy->AtLayer(1);
+  for (int32_t layer : {0, 2, 3}) policy->Insert(geometry.Id(layer, 0)), policy->Insert(geometry.Id(layer, 1));
+  // First what is over and seldom used, whatever is hot; then what comes last; what comes next stays.
+  std::vector<ExpertId> order;
+  while (const auto victim = policy->Victim(Always)) {
+    order.push_back(*victim);
+    policy->Remove(*victim);
+  }
+  ASSERT_EQ(order.size(), 6u);
+  EXPECT_EQ(order[0], geometry.Id(0, 1));
+  EXPECT_EQ(geometry.LayerOf(order[4]), 2);
+  EXPECT_EQ(geometry.LayerOf(order[5]), 2);
+  // In a pass that is not one of all, nothing is known of what has not been used.
+  for (const ExpertId id : {geometry.Id(0, 0), geometry.Id(2, 0)}) policy->Insert(id);
+  policy->AtLayer(0);
+  policy->AtLayer(1);
+  EXPECT_EQ(policy->Victim(Always), geometry.Id(2, 0));
 }
 
 TEST(PredictedPolicy, KeepsWhatTheRouterNamedAndWhatComesSoon) {

@@ -19,9 +19,23 @@ struct RoutingParams {
   float routed_scaling_factor = 1.0f;
 };
 
+/// Experts that the choice leans to while the weights stay the gate's: each counts as if its logit were
+/// strength × (largest − smallest logit of this token) higher. 0: as without; at 1 none of them comes behind one of the
+/// others. (Cache-Prior, arXiv 2412.00099, with the token's own range in place of a running mean.)
+struct RoutingPreference {
+  const uint8_t* preferred = nullptr;  // [experts], 0 or 1; nullptr: nobody
+  float strength = 0;                  // >= 0
+};
+
 /// logits [experts] of one token; bias [experts] or nullptr (e_score_correction_bias: moves the choice, never the
 /// weight). Writes top_k expert ids, best first (lowest id on ties), and their weights. Experts of groups that are not
-/// chosen cannot be chosen, whatever their score (-inf, as the authors' code has it). logits are overwritten.
-void RouteToken(const RoutingParams& params, float* logits, const float* bias, int32_t* ids, float* weights);
+/// chosen cannot be chosen, whatever their score (-inf, as the authors' code has it). logits are overwritten by the scores,
+/// which neither bias nor preference has touched.
+void RouteToken(const RoutingParams& params, float* logits, const float* bias, int32_t* ids, float* weights,
+                const RoutingPreference& preference = {});
+
+/// Tokens of which so large a share of the experts can be expected to be chosen by somebody, if all experts are equally
+/// popular: the least t with 1 − (1 − top_k / experts)^t >= share. REQUIRES: 0 < top_k <= experts, 0 < share < 1.
+int64_t TokensThatUse(double share, int32_t experts, int32_t top_k);
 
 }  // namespace fathom

@@ -12,7 +12,10 @@
 namespace fathom {
 namespace {
 
-constexpr int64_t kEarlyTokens = 4;  // largest batch whose next layer is guessed: beyond it most experts are chosen anyway
+constexpr int64_t kEarlyTokens = 16;  // largest batch whose next layer is guessed
+// Passes that can be expected to use this share of all experts read whole layers ahead instead.
+constexpr double kWholeLayers = 0.9;
+constexpr int64_t kWholeLayersGroup = 16;
 
 MatrixView<const float> Const(const MatrixView<float>& m) { return {m.data, m.rows, m.cols, m.stride}; }
 
@@ -21,6 +24,34 @@ MatrixView<float> RowsOf(const MatrixView<float>& m, int64_t begin, int64_t coun
 }
 
 }  // namespace
+
+void Model::BeginStreaming() {
+  whole_layers_ = false;
+  if (experts_ == nullptr) return;
+  const MoeConfig& moe = config_.moe;
+  whole_layers_ = x_.rows >= TokensThatUse(kWholeLayers, moe.n_routed_experts, moe.num_experts_per_tok);
+  if (!whole_layers_) return;
+  experts_->ReadAhead(0);
+  pass_stalls_ = experts_->stats().stall_seconds;
+  pass_began_ = std::chrono::steady_clock::now();
+}
+
+void Model::EndStreaming() {
+  if (!whole_layers_) return;
+  whole_layers_ = false;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - pass_began_).count();
+  const double stalls = experts_->stats().stall_seconds - pass_stalls_;
+  const double row = std::max(seconds - stalls, 0.0) / static_cast<double>(x_.rows);
+  const double before = streamed_row_seconds();
+  streamed_row_seconds_.store(before > 0 ? before + 0.3 * (row - before) : row, std::memory_order_relaxed);
+}
+
+RoutingPreference Model::Preference(int32_t layer) {
+  if (!(resident_bias_ > 0) || experts_ == nullptr || layer < 0 || whole_layers_) return {};
+  residents_.resize(config_.moe.n_routed_experts);
+  experts_->Residents(layer, residents_);
+  return {.preferred = residents_.data(), .strength = resident_bias_};
+}
 
 int32_t Model::MoeLayerOf(const LayerWeights& w) const {
   const LayerWeights* first = weights_.layers.data();
@@ -51,11 +82,15 @@ Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, M
   const int64_t inner = moe.moe_intermediate_size, shared_inner = w.shared.gate.rows, slots = tokens * top_k;
   const int32_t layer = MoeLayerOf(w);
   auto& begin = scratch_.slot_begin;
-  std::vector<int32_t> chosen;
-  for (int32_t e = 0; e < moe.n_routed_experts; ++e)
-    if (begin[e + 1] > begin[e]) chosen.push_back(e);
+  std::vector<int32_t> chosen, rows_of;
+  for (int32_t e = 0; e < moe.n_routed_experts; ++e) {
+    if (begin[e + 1] == begin[e]) continue;
+    chosen.push_back(e);
+    if (whole_layers_) rows_of.push_back(begin[e + 1] - begin[e]);
+  }
   CountGuesses(layer, chosen);
-  ExpertBatch batch = experts_->Fetch(layer, chosen);
+  ExpertBatch batch = experts_->Fetch(layer, chosen, rows_of, tokens);
+  if (whole_layers_ && layer + 1 < experts_->layout().geometry().layers) experts_->ReadAhead(layer + 1);
 
   // What waits for nobody: the shared experts, and a guess at the next layer's choices.
   MatrixView<float> update;
@@ -66,13 +101,15 @@ Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, M
     FATHOM_CHECK_OK(Multiply(w.shared.down, scratch_.mid_shared, update));
     Lap(Stage::kSharedExperts);
   }
-  if (tokens <= kEarlyTokens) FATHOM_CHECK_OK(GuessNextLayer(layer + 1));
+  if (tokens <= kEarlyTokens && !whole_layers_) FATHOM_CHECK_OK(GuessNextLayer(layer + 1));
 
   FATHOM_TRY(MatrixView<float> gate, scratch_.gate.Matrix(slots, inner));
   FATHOM_TRY(MatrixView<float> up, scratch_.up.Matrix(slots, inner));
   FATHOM_TRY(MatrixView<float> down, scratch_.down.Matrix(slots, hidden));
-  // Leases that wait to be computed keep others from arriving: not more than half of the slots.
-  const auto most = static_cast<size_t>(std::max<int64_t>(1, experts_->slots() / 2));
+  // Leases that wait to be computed keep others from arriving: not more than half of the slots, and not more than are
+  // worth a group where each has many rows.
+  const int64_t half = std::max<int64_t>(1, experts_->slots() / 2);
+  const auto most = static_cast<size_t>(whole_layers_ ? std::min(half, kWholeLayersGroup) : half);
   std::vector<ExpertLease> group;
   for (;;) {
     FATHOM_TRY(auto next, batch.Next());
@@ -141,10 +178,11 @@ Status Model::GuessNextLayer(int32_t layer) {
   const RoutingParams params = Routing();
   std::vector<int32_t> ids(params.top_k);
   std::vector<float> weights(params.top_k);
+  const RoutingPreference preference = Preference(layer);
   guessed_.clear();
   for (int64_t t = 0; t < tokens; ++t) {
     RouteToken(params, logits.row(t), next->router_bias.empty() ? nullptr : next->router_bias.data(), ids.data(),
-               weights.data());
+               weights.data(), preference);
     for (const int32_t id : ids) {
       const bool there = std::any_of(guessed_.begin(), guessed_.end(), [&](const auto& g) { return g.expert == id; });
       if (!there) guessed_.push_back({id, guess_accuracy_});

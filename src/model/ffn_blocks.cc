@@ -129,9 +129,10 @@ void Model::Route(const LayerWeights& w, MatrixView<float> logits) {
   scratch_.expert_ids.resize(logits.rows * params.top_k);
   scratch_.expert_weights.resize(logits.rows * params.top_k);
   const float* bias = w.router_bias.empty() ? nullptr : w.router_bias.data();
+  const RoutingPreference preference = Preference(MoeLayerOf(w));
   pool_.ParallelFor(logits.rows, 16, [&](int64_t t, int) {
     RouteToken(params, logits.row(t), bias, scratch_.expert_ids.data() + t * params.top_k,
-               scratch_.expert_weights.data() + t * params.top_k);
+               scratch_.expert_weights.data() + t * params.top_k, preference);
   });
   if (routing_ != nullptr) WatchRouting(w, logits);
 }

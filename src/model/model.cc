@@ -20,6 +20,7 @@ Status Model::Forward(std::span<const Segment> segments, float* logits, const La
   if (profile_ != nullptr) profile_->Start();
   FATHOM_CHECK_OK(Embed(segments, weights_.embedding));
   Lap(Stage::kEmbedding);
+  BeginStreaming();
   for (int layer = 0; layer < config_.num_hidden_layers; ++layer) {
     if (on_layer && !on_layer(layer, config_.num_hidden_layers)) return Fail(ErrorCode::kCancelled, "cancelled");
     const LayerWeights& w = weights_.layers[layer];
@@ -28,6 +29,7 @@ Status Model::Forward(std::span<const Segment> segments, float* logits, const La
   }
   FATHOM_CHECK_OK(Head(segments, logits));
   Lap(Stage::kHead);
+  EndStreaming();
   for (const Segment& segment : segments)
     segment.kv->SetLength(segment.kv->length() + static_cast<int64_t>(segment.tokens.size()));
   return {};

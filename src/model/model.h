@@ -5,6 +5,8 @@
 // One Forward() at a time; the KvSequences and ModelFile outlive the call and the model.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -71,8 +73,15 @@ class Model {
   }
 
   /// From now on experts are computed from the store's slots, and the mapped file's are not touched; nullptr: as before.
-  /// The store is of this model and outlives it. Not during a Forward().
-  void UseExperts(ExpertStore* experts) { experts_ = experts; }
+  /// The store is of this model and outlives it. resident_bias, in [0, 1]: how much gates lean to experts that are
+  /// resident (RoutingPreference::strength), except where a pass uses about all of them anyway. Not during a Forward().
+  void UseExperts(ExpertStore* experts, float resident_bias = 0) {
+    experts_ = experts;
+    resident_bias_ = resident_bias;
+  }
+  /// Seconds of computing that a row of a pass over all streamed experts takes, waiting for them not counted; a recent
+  /// mean, 0: not known yet.
+  double streamed_row_seconds() const { return streamed_row_seconds_.load(std::memory_order_relaxed); }
   /// Told of every choice of the gates, and may replace it; nullptr: nobody. It outlives the model.
   void ObserveRouting(RoutingObserver* routing) { routing_ = routing; }
 
@@ -133,6 +142,11 @@ class Model {
   }
 
   // expert_blocks.cc
+  /// Around every pass: whether it is one over about all experts, and how long it computes.
+  void BeginStreaming();
+  void EndStreaming();
+  /// What the gate of a MoE layer leans to; nothing unless that is asked for.
+  RoutingPreference Preference(int32_t layer);
   /// Number among the MoE layers; -1 when it is not one of the model's own layers.
   int32_t MoeLayerOf(const LayerWeights& w) const;
   void WatchRouting(const LayerWeights& w, MatrixView<float> scores);
@@ -152,6 +166,12 @@ class Model {
 
   Profile* profile_ = nullptr;
   ExpertStore* experts_ = nullptr;
+  float resident_bias_ = 0;
+  std::vector<uint8_t> residents_;
+  bool whole_layers_ = false;  // this pass uses about all experts of every layer
+  std::chrono::steady_clock::time_point pass_began_;
+  double pass_stalls_ = 0;     // the store's stall_seconds then
+  std::atomic<double> streamed_row_seconds_{0};
   RoutingObserver* routing_ = nullptr;
   FloatBuffer early_h_, early_logits_;
   Activations early_in_;

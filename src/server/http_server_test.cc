@@ -434,5 +434,35 @@ TEST_F(HttpServerTest, MetricsTellWhatHappened) {
   EXPECT_THAT(text, HasSubstr("fathom_http_requests_total{route=\"/v1/chat/completions\",status=\"400\"} 1\n"));
 }
 
+TEST(ServerMetrics, TellOfStreamedExpertsWhereThereAreAny) {
+  ServerMetrics metrics;
+  ServiceStats stats;
+  EXPECT_THAT(metrics.Text(stats), Not(HasSubstr("fathom_expert")));
+  ExpertStoreStats experts;
+  experts.slots = 20;
+  experts.demand_reads = 3;
+  experts.ahead_reads = 5;
+  experts.ahead_used = 4;
+  experts.bytes_read = 4096;
+  experts.read_seconds = 0.5;
+  experts.stall_seconds = 0.25;
+  experts.read_times[1] = 2;
+  experts.read_times.back() = 1;
+  experts.first_layer = 3;
+  experts.layer_uses = {10, 6};
+  experts.layer_hits = {5, 2};
+  stats.experts = experts;
+  const std::string text = metrics.Text(stats);
+  for (const char* line :
+       {"fathom_expert_slots 20\n", "fathom_expert_uses_total{layer=\"3\"} 10\n", "fathom_expert_hits_total{layer=\"4\"} 2\n",
+        "fathom_expert_reads_total{why=\"demand\"} 3\n", "fathom_expert_reads_total{why=\"ahead\"} 5\n",
+        "fathom_expert_reads_used_total{why=\"ahead\"} 4\n", "fathom_expert_read_bytes_total 4096\n",
+        "fathom_expert_read_seconds_bucket{le=\"0.00025\"} 0\n", "fathom_expert_read_seconds_bucket{le=\"0.0005\"} 2\n",
+        "fathom_expert_read_seconds_bucket{le=\"+Inf\"} 3\n", "fathom_expert_read_seconds_count 3\n",
+        "fathom_expert_stall_seconds_total 0.25\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
 }  // namespace
 }  // namespace fathom

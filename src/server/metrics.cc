@@ -64,13 +64,17 @@ void MetricsText::Gauge(std::string_view name, std::string_view help, double val
 }
 
 void MetricsText::Histogram(std::string_view name, std::string_view help, const fathom::Histogram& histogram) {
+  Histogram(name, help, histogram.bounds(), histogram.Read());
+}
+
+void MetricsText::Histogram(std::string_view name, std::string_view help, std::span<const double> bounds,
+                            const fathom::Histogram::Snapshot& values) {
   Head(name, help, "histogram");
-  const auto values = histogram.Read();
   int64_t below = 0;
   const std::string bucket = std::string(name) + "_bucket";
   for (size_t i = 0; i < values.counts.size(); ++i) {
     below += values.counts[i];
-    const std::string bound = i < histogram.bounds().size() ? Number(histogram.bounds()[i]) : "+Inf";
+    const std::string bound = i < bounds.size() ? Number(bounds[i]) : "+Inf";
     Sample(bucket, Label("le", bound), static_cast<double>(below));
   }
   Sample(std::string(name) + "_sum", "", values.sum);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +50,9 @@ class MetricsText {
   void Counter(std::string_view name, std::string_view help, double value, std::string_view labels = "");
   void Gauge(std::string_view name, std::string_view help, double value, std::string_view labels = "");
   void Histogram(std::string_view name, std::string_view help, const fathom::Histogram& histogram);
+  /// bounds and values as Histogram has them.
+  void Histogram(std::string_view name, std::string_view help, std::span<const double> bounds,
+                 const fathom::Histogram::Snapshot& values);
   std::string Take() { return std::move(text_); }
 
   /// `key="value"` with the value escaped.

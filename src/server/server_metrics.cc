@@ -1,5 +1,7 @@
 #include "server/server_metrics.h"
 
+#include "server/expert_metrics.h"
+
 namespace fathom {
 
 void ServerMetrics::CountRequest(std::string_view route, int status) {
@@ -111,6 +113,7 @@ std::string ServerMetrics::Text(const ServiceStats& service) const {
   gauge("fathom_cache_disk_written_today_bytes", "Of the daily budget.", cache.written_today);
   gauge("fathom_cache_disk_read_bytes_per_second", "Measured.", cache.disk.read_bytes_per_second);
   gauge("fathom_cache_disk_write_bytes_per_second", "Measured.", cache.disk.write_bytes_per_second);
+  if (service.experts) WriteExpertMetrics(*service.experts, text);
   return text.Take();
 }
 

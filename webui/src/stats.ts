@@ -1,7 +1,7 @@
 // The server's numbers: /metrics (Prometheus text) in, one Snapshot out. A number that is not there is 0: the panel must
 // not fail because a server is older or newer than the page.
 
-import { bytes, seconds } from './format';
+import { bytes, percent, seconds } from './format';
 
 export interface TierState {
   name: string;
@@ -70,6 +70,13 @@ export function readSnapshot(metrics: Metrics, at = Date.now()): Snapshot {
   }
   const firsts = get('time_to_first_token_seconds_count');
   const wait = get('cache_load_wait_seconds_total');
+  const more: [string, string][] = wait > 0 ? [['waited for the SSD', seconds(wait)]] : [];
+  const uses = get('expert_uses_total');  // over all layers
+  if (uses > 0) {
+    more.push(['experts found in memory', percent(get('expert_hits_total'), uses)],
+              ['read for experts', bytes(get('expert_read_bytes_total'))],
+              ['waited for experts', seconds(get('expert_stall_seconds_total'))]);
+  }
   return {
     at, tiers,
     running: get('requests_running'),
@@ -81,6 +88,6 @@ export function readSnapshot(metrics: Metrics, at = Date.now()): Snapshot {
     firstTokenSeconds: firsts > 0 ? get('time_to_first_token_seconds_sum') / firsts : 0,
     lookupTokens: get('cache_lookup_tokens_total'),
     hitTokens: get('cache_hit_tokens_total'),
-    more: wait > 0 ? [['waited for the SSD', seconds(wait)]] : [],
+    more,
   };
 }

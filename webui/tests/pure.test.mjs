@@ -82,6 +82,10 @@ test('metrics become a snapshot; what is missing is 0', async () => {
   assert.equal(full.running, 2);
   assert.deepEqual(full.tiers.map(({ name, usedBytes, limitBytes, hitTokens }) => [name, usedBytes, limitBytes, hitTokens]),
                    [['memory', 4096, 0, 30], ['disk', 1000, 2000, 12]]);
+  assert.deepEqual(full.more, []);
+  const streamed = readSnapshot(readMetrics(['fathom_expert_uses_total{layer="1"} 30', 'fathom_expert_uses_total{layer="2"} 10',
+    'fathom_expert_hits_total{layer="1"} 10', 'fathom_expert_read_bytes_total 4096', 'fathom_expert_stall_seconds_total 2'].join('\n')));
+  assert.deepEqual(streamed.more, [['experts found in memory', '25 %'], ['read for experts', '4.0 KiB'], ['waited for experts', '2.0 s']]);
 });
 
 test('numbers as people read them', async () => {
