@@ -16,6 +16,7 @@ namespace {
 
 struct ConvertCommandOptions {
   ConvertOptions convert;
+  std::string type;
   bool list = false, dry_run = false, quiet = false, no_mtp = false;
 };
 
@@ -66,11 +67,13 @@ Status RunConvert(const ConvertCommandOptions& command) {
   }
   ConvertOptions options = command.convert;
   options.mtp = !command.no_mtp;
+  if (!command.type.empty()) options.type = command.type;
   if (options.source.empty()) {
     return Fail(ErrorCode::kInvalidArgument,
                 "which model? Give a Hugging Face directory or a GGUF\n'fathom convert --help' shows examples.");
   }
   FATHOM_TRY(options.source, ResolveModel(options.source));
+  options.keep_types = options.pack && command.type.empty() && options.source.ends_with(".gguf");
   if (command.dry_run) {
     FATHOM_TRY(const ConvertSummary summary, PlanConvert(options));
     PrintPlan(summary);
@@ -113,6 +116,7 @@ void RegisterConvert(CLI::App& app, Action& selected) {
       "  fathom convert path/to/DeepSeek-V2-Lite -o lite.gguf --type q4_k_m\n"
       "  fathom convert path/to/model --type q8_0 --dry-run        what would be written?\n"
       "  fathom convert model-bf16.gguf -o model-q6_k.gguf --type q6_k\n"
+      "  fathom convert lite.gguf -o lite-packed.gguf --pack        each expert in one read from the SSD\n"
       "  fathom convert --list                                     types\n"
       "\n"
       "Types of single tensors, names and metadata are those of llama.cpp's converter and quantiser (without an\n"
@@ -121,7 +125,10 @@ void RegisterConvert(CLI::App& app, Action& selected) {
   ConvertOptions& convert = options->convert;
   command->add_option("source", convert.source, "a Hugging Face directory, a GGUF or a pulled model's name");
   command->add_option("-o,--output", convert.output, "the GGUF to write");
-  command->add_option("--type", convert.type, "types of the weights")->capture_default_str();
+  command->add_option("--type", options->type, "types of the weights; default: bf16, with --pack as they are");
+  command->add_flag("--pack", convert.pack,
+                    "experts' matrices side by side, at whole pages: one read an expert (run --expert-memory) instead of "
+                    "three; only fathom runs such files");
   command->add_option("--name", convert.name, "the model's name in the file (general.name)");
   command->add_option("--pre", convert.pre_tokenizer, "name of the pre-tokenizer where it is not found by itself");
   command->add_flag("--no-mtp", options->no_mtp, "leave multi-token prediction layers out");

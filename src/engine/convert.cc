@@ -14,6 +14,7 @@
 #include "format/gguf_model.h"
 #include "format/gguf_writer.h"
 #include "format/model_file.h"
+#include "format/packed_experts.h"
 #include "io/env.h"
 #include "text/gguf_vocabulary.h"
 
@@ -25,6 +26,11 @@ struct Plan {
   std::unique_ptr<ModelFile> file;
   QuantRecipe recipe;
   std::vector<ConvertSource> sources;
+  struct Part {
+    size_t source = 0;      // of `sources`
+    int64_t first_row = 0;  // the rows that are this tensor begin here
+  };
+  std::vector<Part> parts;  // by tensor of the summary
   std::optional<GgufVocabulary> vocabulary;  // of a Hugging Face directory that has one
   ConvertSummary summary;
 };
@@ -40,11 +46,12 @@ ModelConfig GgufConfig(ModelConfig config) {
   return config;
 }
 
-void ChooseTypes(const ModelConfig& config, Plan& plan) {
+void ChooseTypes(const ModelConfig& config, bool keep, Plan& plan) {
   ConvertSummary& summary = plan.summary;
   for (const ConvertSource& source : plan.sources) {
     const GgufTensorShape& shape = source.shape;
     const auto type_for = [&](int64_t ne0) {
+      if (keep) return source.rows.dtype();
       return QuantTensorType(plan.recipe, config, shape.name, ne0, static_cast<int>(shape.shape.size()), shape.layer);
     };
     ConvertTensor tensor{.name = shape.name, .shape = shape.shape, .from = source.rows.dtype(),
@@ -53,8 +60,61 @@ void ChooseTypes(const ModelConfig& config, Plan& plan) {
     tensor.fell_back = tensor.to != type_for(kWholeBlocks);
     tensor.bytes = shape.rows() * *RowBytes(tensor.to, shape.cols());
     summary.tensor_bytes += tensor.bytes;
+    plan.parts.push_back({.source = summary.tensors.size()});
     summary.tensors.push_back(std::move(tensor));
   }
+}
+
+/// "gate", "up", "down" or "gate_up" of "blk.N.ffn_…_exps.weight"; empty for every other tensor.
+std::string_view StackOf(const ConvertTensor& tensor) {
+  const std::string_view name = tensor.name;
+  const size_t in_layer = name.find(".ffn_");
+  if (!name.starts_with("blk.") || in_layer == std::string_view::npos || !name.ends_with("_exps.weight")) return {};
+  if (tensor.shape.size() != 3) return {};
+  const size_t begin = in_layer + 5;
+  return name.substr(begin, name.size() - begin - std::string_view("_exps.weight").size());
+}
+
+// Each layer's stacks become matrices of single experts, in the place of its first stack.
+Status PackExperts(const Plan& plan, std::vector<ConvertTensor>& tensors, std::vector<Plan::Part>& parts) {
+  const std::vector<ConvertTensor>& whole = plan.summary.tensors;
+  const auto layer_of = [&](size_t i) { return plan.sources[plan.parts[i].source].shape.layer; };
+  std::set<int> packed;
+  for (size_t i = 0; i < whole.size(); ++i) {
+    if (whole[i].name.find("_exps.") != std::string::npos && StackOf(whole[i]).empty()) {
+      return Fail(ErrorCode::kUnsupported, "tensor {}: is no stack of experts that can be packed{}", whole[i].name,
+                  HasPackedExperts(*plan.file, layer_of(i)) ? "; the model is packed already" : "");
+    }
+    if (StackOf(whole[i]).empty()) {
+      tensors.push_back(whole[i]);
+      parts.push_back(plan.parts[i]);
+      continue;
+    }
+    if (!packed.insert(layer_of(i)).second) continue;
+    std::vector<size_t> stacks;
+    for (size_t j = i; j < whole.size(); ++j)
+      if (!StackOf(whole[j]).empty() && layer_of(j) == layer_of(i)) stacks.push_back(j);
+    for (int64_t e = 0; e < whole[i].shape[0]; ++e) {
+      for (const size_t j : stacks) {
+        const ConvertTensor& stack = whole[j];
+        const int64_t rows = stack.shape[1], cols = stack.shape[2];
+        if (stack.shape[0] != whole[i].shape[0])
+          return Fail(ErrorCode::kCorrupt, "tensor {}: {} experts, others {}", stack.name, stack.shape[0], whole[i].shape[0]);
+        const bool fused = StackOf(stack) == "gate_up";
+        for (int half = 0; half < (fused ? 2 : 1); ++half) {
+          const int64_t each = fused ? rows / 2 : rows;
+          ConvertTensor matrix = stack;
+          matrix.name = PackedExpertName(layer_of(j), e, fused ? (half == 0 ? "gate" : "up") : StackOf(stack));
+          matrix.shape = {each, cols};
+          matrix.bytes = each * *RowBytes(stack.to, cols);
+          tensors.push_back(std::move(matrix));
+          parts.push_back({.source = plan.parts[j].source, .first_row = e * rows + half * each});
+        }
+      }
+    }
+  }
+  if (packed.empty()) return Fail(ErrorCode::kInvalidArgument, "there are no experts to pack: the model is dense");
+  return {};
 }
 
 // Sentences about what happens to the weights.
@@ -114,10 +174,13 @@ Result<Plan> MakePlan(const ConvertOptions& options) {
   FATHOM_TRY(plan.recipe, FindQuantRecipe(options.type));
   FATHOM_TRY(plan.file, ModelFile::Open(options.source));
   ConvertSummary& summary = plan.summary;
-  summary.type = std::string(plan.recipe.pure ? "pure-" : "") + std::string(plan.recipe.name);
+  summary.type = options.keep_types ? "types as they are"
+                                    : std::string(plan.recipe.pure ? "pure-" : "") + std::string(plan.recipe.name);
   summary.config = plan.file->config();
   const auto named = [&](const Error& error) { return Prefix(error, options.source); };
   if (plan.file->format() == ModelFormat::kHuggingFace) {
+    if (options.keep_types)
+      return Fail(ErrorCode::kInvalidArgument, "{}: types are kept of GGUFs only; choose one (--type)", options.source);
     auto sources = SourcesFromHuggingFace(*plan.file, options.mtp);
     if (!sources) return named(sources.error());
     plan.sources = std::move(sources->tensors);
@@ -137,8 +200,16 @@ Result<Plan> MakePlan(const ConvertOptions& options) {
   if (!options.name.empty()) summary.config.name = options.name;
   summary.parameters = CountParameters(summary.config);
   summary.source_bytes = plan.file->tensor_bytes();
-  ChooseTypes(summary.config, plan);
+  ChooseTypes(summary.config, options.keep_types, plan);
   AddNotes(summary.config, summary);
+  if (!options.pack) return plan;
+  std::vector<ConvertTensor> tensors;
+  std::vector<Plan::Part> parts;
+  if (Status packed = PackExperts(plan, tensors, parts); !packed) return named(packed.error());
+  summary.tensors = std::move(tensors);
+  plan.parts = std::move(parts);
+  summary.notes.push_back("Experts are packed: other programs can read the file's tensors, but will not run the model. "
+                          "fathom does.");
   return plan;
 }
 
@@ -163,7 +234,7 @@ void AddVocabulary(const TokenizerSource& source, GgufVocabulary vocabulary, Ggu
 Status AddMetadata(const ConvertOptions& options, Plan& plan, GgufWriter& writer) {
   const ModelConfig& config = plan.summary.config;
   if (plan.file->format() == ModelFormat::kGguf) {
-    GgufCopyChanges changes{.file_type = plan.recipe.file_type, .name = options.name};
+    GgufCopyChanges changes{.file_type = options.keep_types ? -1 : plan.recipe.file_type, .name = options.name};
     if (plan.file->config().num_nextn_predict_layers > 0 && !plan.summary.mtp)
       changes.block_count = config.num_hidden_layers;
     return CopyGgufMetadata(plan.file->files().front(), changes, writer);
@@ -178,14 +249,14 @@ Status AddMetadata(const ConvertOptions& options, Plan& plan, GgufWriter& writer
 
 std::vector<ProducedTensor> Producible(const Plan& plan) {
   std::vector<ProducedTensor> out;
-  for (size_t i = 0; i < plan.sources.size(); ++i) {
-    const ConvertSource& source = plan.sources[i];
-    const DType type = plan.summary.tensors[i].to;
-    const int64_t cols = source.shape.cols();
-    out.push_back({.rows = source.shape.rows(), .row_bytes = *RowBytes(type, cols),
-                   .granule = source.rows.granule(),
-                   .fill = [&source, type, cols](int64_t row, int64_t count, std::byte* bytes) -> Status {
-                     auto status = source.rows.Read(type, cols, row, count, bytes);
+  for (size_t i = 0; i < plan.parts.size(); ++i) {
+    const ConvertSource& source = plan.sources[plan.parts[i].source];
+    const ConvertTensor& tensor = plan.summary.tensors[i];
+    const DType type = tensor.to;
+    const int64_t cols = source.shape.cols(), first = plan.parts[i].first_row, row_bytes = *RowBytes(type, cols);
+    out.push_back({.rows = tensor.bytes / row_bytes, .row_bytes = row_bytes, .granule = source.rows.granule(),
+                   .fill = [&source, type, cols, first](int64_t row, int64_t count, std::byte* bytes) -> Status {
+                     auto status = source.rows.Read(type, cols, first + row, count, bytes);
                      if (!status) return Prefix(status.error(), "tensor " + source.shape.name);
                      return {};
                    }});
@@ -215,10 +286,12 @@ Result<ConvertSummary> ConvertModel(const ConvertOptions& options, Env& env) {
   ConvertSummary& summary = plan.summary;
   FATHOM_TRY(const auto writer, GgufWriter::Create(options.output, env));
   FATHOM_CHECK_OK(AddMetadata(options, plan, *writer));
+  if (options.pack) writer->SetAlignment(kPackedAlignment);
   for (const ConvertTensor& tensor : summary.tensors) writer->DeclareTensor(tensor.name, tensor.to, tensor.shape);
-  // Tensors with at most 32 bytes of padding each, and the header (mostly the vocabulary).
+  // Tensors with their padding, and the header (mostly the vocabulary).
+  const int64_t each = 256 + (options.pack ? kPackedAlignment : 0);
   FATHOM_CHECK_OK(CheckDiskSpace(options.output,
-                                 summary.tensor_bytes + 256 * static_cast<int64_t>(summary.tensors.size()) +
+                                 summary.tensor_bytes + each * static_cast<int64_t>(summary.tensors.size()) +
                                      80 * int64_t{summary.config.vocab_size},
                                  options.reserve_bytes, "Try a smaller type (--type)."));
   FATHOM_CHECK_OK(writer->WriteHeader());

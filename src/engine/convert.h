@@ -23,6 +23,8 @@ struct ConvertOptions {
   std::string source;                        // a Hugging Face directory or a GGUF
   std::string output;                        // path of the GGUF
   std::string type = "bf16";                 // name in QuantRecipes()
+  bool keep_types = false;                   // of a GGUF: every tensor as it is, whatever `type` says
+  bool pack = false;                         // experts' matrices side by side (docs/formats/packed-experts.md)
   std::string name;                          // general.name; empty: the source's own
   std::string pre_tokenizer;                 // tokenizer.ggml.pre; empty: found by trying (text/gguf_vocabulary.h)
   bool mtp = true;                           // keep multi-token prediction layers, where there are any

@@ -76,10 +76,9 @@ Status CopyGgufMetadata(const std::string& path, const GgufCopyChanges& changes,
   bool named = false;
   for (const GgufEntry& entry : file->entries()) {
     const std::string_view key = entry.key;
-    if (key == "general.alignment" || key == "general.file_type" || key == "general.quantization_version" ||
-        key.starts_with("split.")) {
-      continue;
-    }
+    if (key == "general.alignment" || key.starts_with("split.")) continue;
+    const bool types = key == "general.file_type" || key == "general.quantization_version";
+    if (types && changes.file_type >= 0) continue;
     if (changes.block_count > 0 && key.ends_with(".nextn_predict_layers")) continue;
     if (changes.block_count > 0 && key.ends_with(".block_count")) {
       writer.AddMetadata(key, static_cast<uint32_t>(changes.block_count));
@@ -93,6 +92,7 @@ Status CopyGgufMetadata(const std::string& path, const GgufCopyChanges& changes,
     }
   }
   if (!named && !changes.name.empty()) writer.AddMetadata("general.name", changes.name);
+  if (changes.file_type < 0) return {};
   writer.AddMetadata("general.file_type", static_cast<uint32_t>(changes.file_type));
   writer.AddMetadata("general.quantization_version", uint32_t{2});
   return {};

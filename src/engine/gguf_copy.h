@@ -10,7 +10,7 @@
 namespace fathom {
 
 struct GgufCopyChanges {
-  int32_t file_type = 0;     // general.file_type
+  int32_t file_type = 0;     // general.file_type; -1: as it is
   std::string name;          // general.name; empty: as it is
   int32_t block_count = 0;   // > 0: so many blocks, and no MTP layers among them
 };

@@ -4,6 +4,8 @@
 #include <array>
 #include <numeric>
 
+#include "format/packed_experts.h"
+
 namespace fathom {
 namespace {
 
@@ -59,16 +61,17 @@ Result<ExpertLayout> ExpertLayout::Create(const ModelFile& file) {
   layout.files_.assign(file.files().begin(), file.files().end());
   layout.first_read_.push_back(0);
   const int64_t inner = moe.moe_intermediate_size, hidden = config.hidden_size, count = moe.n_routed_experts;
-  const bool gguf = file.format() == ModelFormat::kGguf;
 
   for (int32_t l = 0; l < layout.geometry_.layers; ++l) {
     const int32_t layer = layout.first_layer_ + l;
+    const bool packed = HasPackedExperts(file, layer);
+    const bool stacks = file.format() == ModelFormat::kGguf && !packed;
     auto stack = [&](const char* name, int64_t rows, int64_t cols) {
       return Find(file, fmt::format("blk.{}.{}.weight", layer, name), {count, rows, cols});
     };
     Found gate, up, down;
-    const bool fused = gguf && file.Find(fmt::format("blk.{}.ffn_gate_up_exps.weight", layer)) != nullptr;
-    if (gguf) {
+    const bool fused = stacks && file.Find(fmt::format("blk.{}.ffn_gate_up_exps.weight", layer)) != nullptr;
+    if (stacks) {
       FATHOM_TRY(down, stack("ffn_down_exps", hidden, inner));
       if (fused) {
         FATHOM_TRY(gate, stack("ffn_gate_up_exps", 2 * inner, hidden));
@@ -81,15 +84,17 @@ Result<ExpertLayout> ExpertLayout::Create(const ModelFile& file) {
     LayerShape& shape = layout.shapes_.emplace_back();
     for (int64_t e = 0; e < count; ++e) {
       std::array<Source, 3> sources;  // gate, up, down
-      if (gguf) {
+      if (stacks) {
         const int64_t step = fused ? 2 * inner : inner;
         sources = {Source{gate, e * step, inner}, Source{up, e * step + (fused ? inner : 0), inner},
                    Source{down, e * hidden, hidden}};
       } else {
-        const std::array<const char*, 3> names = {"gate_proj", "up_proj", "down_proj"};
+        const std::array<const char*, 3> names = {"gate", "up", "down"};
         for (int m = 0; m < 3; ++m) {
           const int64_t rows = m == 2 ? hidden : inner, cols = m == 2 ? inner : hidden;
-          const std::string name = fmt::format("model.layers.{}.mlp.experts.{}.{}.weight", layer, e, names[m]);
+          const std::string name =
+              packed ? PackedExpertName(layer, e, names[m])
+                     : fmt::format("model.layers.{}.mlp.experts.{}.{}_proj.weight", layer, e, names[m]);
           FATHOM_TRY(sources[m].tensor, Find(file, name, {rows, cols}));
           sources[m].rows = rows;
           if (sources[m].tensor.info->dtype != DType::kF8_E4M3) continue;

@@ -2,8 +2,8 @@
 //
 // An expert is read in as few reads as its parts allow (parts closer together than kGap are one read), each from the
 // 4096-aligned offset below its first byte to the one above its last; in the slot it keeps its position within the page,
-// so nothing is moved after it arrives. Works for GGUF stacks (ffn_{gate,up,down}_exps, fused ffn_gate_up_exps) and for
-// Hugging Face's one tensor an expert, FP8 scales included.
+// so nothing is moved after it arrives. Works for GGUF stacks (ffn_{gate,up,down}_exps, fused ffn_gate_up_exps), for packed
+// GGUFs (docs/formats/packed-experts.md) and for Hugging Face's one tensor an expert, FP8 scales included.
 //
 // Immutable, thread-safe. Keeps nothing of the ModelFile.
 #pragma once

@@ -4,6 +4,7 @@
 
 #include <unordered_set>
 
+#include "format/packed_experts.h"
 #include "format/printable.h"
 #include "io/env.h"
 
@@ -151,6 +152,14 @@ void Checker::NeedExperts(int layer) {
       Matrix(prefix + "gate_proj.weight", inner, hidden);
       Matrix(prefix + "up_proj.weight", inner, hidden);
       Matrix(prefix + "down_proj.weight", hidden, inner);
+    }
+    return;
+  }
+  if (HasPackedExperts(model_, layer)) {
+    for (int64_t e = 0; e < count && !full(); ++e) {
+      Matrix(PackedExpertName(layer, e, "gate"), inner, hidden);
+      Matrix(PackedExpertName(layer, e, "up"), inner, hidden);
+      Matrix(PackedExpertName(layer, e, "down"), hidden, inner);
     }
     return;
   }

@@ -88,11 +88,13 @@ void GgufWriter::DeclareTensor(std::string_view name, DType dtype, std::vector<i
 }
 
 Status GgufWriter::Check() {
+  if (alignment_ < kAlignment || alignment_ > 65536 || (alignment_ & (alignment_ - 1)) != 0)
+    return Fail(ErrorCode::kInvalidArgument, "an alignment of {} is no power of two in [32, 65536]", alignment_);
   std::unordered_set<std::string_view> names;
   for (const Entry& entry : entries_) {
     if (entry.key.empty()) return Fail(ErrorCode::kInvalidArgument, "an empty metadata key");
     if (entry.key == "general.alignment") {
-      return Fail(ErrorCode::kInvalidArgument, "general.alignment is the writer's ({})", kAlignment);
+      return Fail(ErrorCode::kInvalidArgument, "general.alignment is the writer's ({})", alignment_);
     }
     if (!names.insert(entry.key).second) return Fail(ErrorCode::kInvalidArgument, "metadata key {} twice", entry.key);
   }
@@ -134,10 +136,15 @@ Status GgufWriter::WriteHeader() {
   for (char c : {'G', 'G', 'U', 'F'}) out.Number(c);
   out.Number<uint32_t>(3);
   out.Number<uint64_t>(tensors_.size());
-  out.Number<uint64_t>(entries_.size());
+  const bool aligned = alignment_ != kAlignment;  // has to be said
+  out.Number<uint64_t>(entries_.size() + (aligned ? 1 : 0));
   for (const Entry& entry : entries_) {
     out.String(entry.key);
     std::visit(PutValue{out}, entry.value);
+  }
+  if (aligned) {
+    out.String("general.alignment");
+    PutValue{out}(static_cast<uint32_t>(alignment_));
   }
   int64_t offset = 0;
   for (const Tensor& tensor : tensors_) {
@@ -146,10 +153,10 @@ Status GgufWriter::WriteHeader() {
     for (auto extent = tensor.shape.rbegin(); extent != tensor.shape.rend(); ++extent) out.Number<uint64_t>(*extent);
     out.Number(static_cast<uint32_t>(tensor.dtype));
     out.Number<uint64_t>(offset);
-    offset += AlignUp(tensor.bytes, kAlignment);
+    offset += AlignUp(tensor.bytes, alignment_);
   }
   FATHOM_CHECK_OK(file_->Append(out.bytes()));
-  FATHOM_CHECK_OK(file_->AppendZeros(AlignUp(file_->position(), kAlignment) - file_->position()));
+  FATHOM_CHECK_OK(file_->AppendZeros(AlignUp(file_->position(), alignment_) - file_->position()));
   file_bytes_ = file_->position() + offset;
   header_written_ = true;
   return {};
@@ -177,7 +184,7 @@ Status GgufWriter::Append(std::span<const std::byte> bytes) {
     bytes = bytes.subspan(piece);
     written_ += static_cast<int64_t>(piece);
     if (written_ == total) {
-      FATHOM_CHECK_OK(file_->AppendZeros(AlignUp(total, kAlignment) - total));
+      FATHOM_CHECK_OK(file_->AppendZeros(AlignUp(total, alignment_) - total));
       ++current_;
       written_ = 0;
     }

@@ -40,6 +40,9 @@ class GgufWriter {
   /// shape: outermost first, as TensorInfo has it ([rows, cols]; [experts, rows, cols]); 1 to 4 extents.
   void DeclareTensor(std::string_view name, DType dtype, std::vector<int64_t> shape);
 
+  /// Where tensors begin, in bytes: a power of two in [32, 65536]; 32 unless set. Before WriteHeader.
+  void SetAlignment(int64_t alignment) { alignment_ = alignment; }
+
   /// Checks all declarations (mistakes in the calls above are reported here) and writes everything before the data.
   Status WriteHeader();
   /// The whole of tensor `index` (by order of declaration), which must be the next one; bytes must be
@@ -70,7 +73,8 @@ class GgufWriter {
   explicit GgufWriter(std::unique_ptr<FileWriter> file) : file_(std::move(file)) {}
   Status Check();
 
-  static constexpr int64_t kAlignment = 32;
+  static constexpr int64_t kAlignment = 32;  // that of a file which does not say
+  int64_t alignment_ = kAlignment;
   std::unique_ptr<FileWriter> file_;
   std::vector<Entry> entries_;
   std::vector<Tensor> tensors_;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <tuple>
 
 #include "format/gguf.h"
 #include "format/model_file.h"
@@ -103,6 +104,32 @@ TEST_F(GgufWriterTest, WhatIsWrittenIsRead) {
   EXPECT_EQ(file->FindTensor("b")->dtype, DType::kQ8_0);
 }
 
+TEST_F(GgufWriterTest, TensorsBeginWhereTheAlignmentSays) {
+  auto writer = Writer();
+  writer->AddMetadata("general.architecture", "llama");
+  writer->SetAlignment(4096);
+  writer->DeclareTensor("a", DType::kF32, {2, 3});
+  writer->DeclareTensor("b", DType::kF32, {1025});
+  writer->DeclareTensor("c", DType::kF32, {1});
+  ASSERT_TRUE(writer->WriteHeader());
+  ASSERT_TRUE(writer->WriteTensor(0, Pattern(24, 1)));
+  ASSERT_TRUE(writer->WriteTensor(1, Pattern(4100, 2)));
+  ASSERT_TRUE(writer->WriteTensor(2, Pattern(4, 3)));
+  const int64_t bytes = writer->file_bytes();
+  ASSERT_TRUE(writer->Finish());
+  EXPECT_EQ(bytes, static_cast<int64_t>(std::filesystem::file_size(path_)));
+  const auto mapped = Env::Default().Map(path_, {});
+  const auto file = GgufFile::Parse((*mapped)->bytes());
+  ASSERT_TRUE(file) << file.error().message;
+  for (const auto& [name, seed, size] : {std::tuple{"a", 1, 24}, {"b", 2, 4100}, {"c", 3, 4}}) {
+    const GgufTensor* tensor = file->FindTensor(name);
+    ASSERT_NE(tensor, nullptr);
+    EXPECT_EQ(tensor->offset % 4096, 0u) << name;
+    const auto data = (*mapped)->bytes().subspan(tensor->offset, static_cast<size_t>(size));
+    EXPECT_EQ(std::vector<std::byte>(data.begin(), data.end()), Pattern(size, seed)) << name;
+  }
+}
+
 TEST_F(GgufWriterTest, MistakesInDeclarationsAreReported) {
   const auto header = [this](auto declare) {
     auto writer = Writer();
@@ -117,6 +144,8 @@ TEST_F(GgufWriterTest, MistakesInDeclarationsAreReported) {
               HasSubstr("key k twice"));
   EXPECT_THAT(header([](GgufWriter& w) { w.AddMetadata("", 1); }), HasSubstr("empty metadata key"));
   EXPECT_THAT(header([](GgufWriter& w) { w.AddMetadata("general.alignment", 8u); }), HasSubstr("general.alignment"));
+  for (const int64_t alignment : {0, 16, 48, 131072})
+    EXPECT_THAT(header([=](GgufWriter& w) { w.SetAlignment(alignment); }), HasSubstr("power of two"));
   EXPECT_THAT(header([](GgufWriter& w) { w.DeclareTensor("t", DType::kQ4_K, {100}); }), HasSubstr("whole blocks"));
   EXPECT_THAT(header([](GgufWriter& w) { w.DeclareTensor("t", DType::kF32, {}); }), HasSubstr("0 dimensions"));
   EXPECT_THAT(header([](GgufWriter& w) { w.DeclareTensor("t", DType::kF32, {0}); }), HasSubstr("dimension 0 is 0"));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "format/packed_experts.h"
 #include "kernels/dequant.h"
 #include "kernels/quantize.h"
 
@@ -300,14 +301,15 @@ Status Loader::LoadExperts(int layer, LayerWeights& out) {
   const MoeConfig& moe = config_.moe;
   const int64_t hidden = config_.hidden_size, inner = moe.moe_intermediate_size, count = moe.n_routed_experts;
   out.experts.resize(count);
-  if (!gguf()) {
+  if (const bool packed = HasPackedExperts(file_, layer); packed || !gguf()) {
     for (int64_t e = 0; e < count; ++e) {
       const auto name = [&](const char* part) {
-        return fmt::format("model.layers.{}.mlp.experts.{}.{}.weight", layer, e, part);
+        return packed ? PackedExpertName(layer, e, part)
+                      : fmt::format("model.layers.{}.mlp.experts.{}.{}_proj.weight", layer, e, part);
       };
-      FATHOM_TRY(out.experts[e].gate, Matrix(name("gate_proj"), inner, hidden));
-      FATHOM_TRY(out.experts[e].up, Matrix(name("up_proj"), inner, hidden));
-      FATHOM_TRY(out.experts[e].down, Matrix(name("down_proj"), hidden, inner));
+      FATHOM_TRY(out.experts[e].gate, Matrix(name("gate"), inner, hidden));
+      FATHOM_TRY(out.experts[e].up, Matrix(name("up"), inner, hidden));
+      FATHOM_TRY(out.experts[e].down, Matrix(name("down"), hidden, inner));
     }
     return {};
   }
