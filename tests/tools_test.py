@@ -3,6 +3,8 @@
 
 Usage: tools_test.py SOURCE_DIR [unittest arguments]
 """
+import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -87,6 +89,66 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("update", words)
         self.assertIn("could not install: libgamma-dev", done.stderr)
+
+
+class ExpertsBenchTest(unittest.TestCase):
+    """What bench/experts.py makes of what programs print; the runs themselves need root and minutes."""
+
+    def setUp(self):
+        spec = importlib.util.spec_from_file_location("experts", os.path.join(SOURCE, "bench", "experts.py"))
+        self.experts = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.experts)
+
+    def test_sizes(self):
+        for text, size in (("3GiB", 3 << 30), ("512M", 512 << 20), ("1.5g", 3 << 29), ("1500MB", 1500 * 10**6),
+                           ("4096", 4096), ("7B", 7)):
+            self.assertEqual(self.experts.size_of(text), size, text)
+        for text in ("", "GiB", "3 apples", "-3"):
+            with self.assertRaises(ValueError, msg=text):
+                self.experts.size_of(text)
+
+    def test_what_programs_print(self):
+        fathom = json.dumps({"results": [{"decode_tokens_per_second": {"median": 4.0}}],
+                             "memory": {"peak_resident_bytes": 100, "promise_kept": True},
+                             "experts": {"uses": 1000, "hits": 400, "bytes_read": 34 * 10**9, "slots": 7,
+                                         "stall_seconds": 1.5}})
+        row = self.experts.fathom_result(fathom, 32, 1)
+        self.assertEqual(row["tokens_per_second"], 4.0)
+        self.assertEqual(row["bytes_per_token"], 10**9)
+        self.assertEqual(row["hit_share"], 0.4)
+        self.assertIs(row["kept"], True)
+        self.assertEqual(self.experts.disk_share(row, 5e9), 0.8)
+        resident = self.experts.fathom_result('{"results": [{"decode_tokens_per_second": {"median": 4.0}}]}', 32, 1)
+        self.assertIsNone(self.experts.disk_share(resident, 5e9))
+        peer = 'loading\n[{"n_gen": 0, "avg_ts": 99.0}, {"n_gen": 32, "avg_ts": 2.5}]\n'
+        self.assertEqual(self.experts.llama_result(peer), {"tokens_per_second": 2.5})
+
+    def test_table(self):
+        def row(program, number, speed, **more):
+            return {"program": program, "round": number, "memory": "3GiB", "readahead": None, "tokens_per_second": speed,
+                    **more}
+        text = self.experts.table([row("fathom", 0, 4.0, disk_share=0.9, cgroup_peak=2 << 30), row("llama.cpp", 0, 1.0),
+                                   row("llama.cpp", 1, 8.0), row("fathom", 1, 4.0, disk_share=0.8),
+                                   row("ik_llama.cpp", 0, None, failed="killed (memory)"), row("llama.cpp", 2, 2.0),
+                                   row("fathom", 2, 6.0, disk_share=0.7)])
+        self.assertIn("| fathom (3GiB) | 4.00 |  | 2.00 GiB | 80 % |", text)
+        self.assertIn("| llama.cpp (3GiB) | 2.00 | 3.00× |", text)  # of 4, 0.5 and 3
+        self.assertIn("| ik_llama.cpp (3GiB) | killed (memory) |", text)
+
+    def test_the_disk(self):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(os.urandom(1 << 20))
+            file.flush()
+            try:
+                rate = self.experts.direct_read_rate(file.name, 65536, seconds=0.05, threads=2)
+            except OSError as error:
+                self.skipTest(f"no direct reads here: {error}")
+            self.assertGreater(rate, 0)
+
+    def test_without_root(self):
+        if os.geteuid() == 0:
+            self.skipTest("this is root")
+        self.assertIn("root", self.experts.why_not())
 
 
 if __name__ == "__main__":

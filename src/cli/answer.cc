@@ -115,9 +115,9 @@ std::string StatisticsLine(const Timings& timings, const MemoryUse& memory) {
   if (timings.draft_tokens > 0) {
     line += fmt::format(" ({} of {} guesses right)", timings.draft_accepted, timings.draft_tokens);
   }
-  const int64_t total = memory.weights_mapped + memory.weights_derived + memory.kv_allocated + memory.scratch;
+  const int64_t total = memory.weights() + memory.kv_allocated + memory.scratch;
   line += fmt::format(", memory {}: weights {}, KV {}]", HumanBytes(total),
-                      HumanBytes(memory.weights_mapped + memory.weights_derived), HumanBytes(memory.kv_allocated));
+                      HumanBytes(memory.weights()), HumanBytes(memory.kv_allocated));
   return line;
 }
 

@@ -34,7 +34,7 @@ Result<KvSpace> ChooseSpace(const ModelFile& model, const CacheFolderOptions& op
   std::string names;
   for (const std::string& name : kKvTypes) {
     if (name == "auto" || (options.kv_type != "auto" && options.kv_type != name)) continue;
-    KvSpace space = SpaceOf(model, KvLayoutOf(model.config(), *ParseKvType(name)));
+    FATHOM_TRY(KvSpace space, SpaceOf(model, KvLayoutOf(model.config(), *ParseKvType(name))));
     const std::string digest = ToHex(space.Digest());
     if (std::none_of(there.begin(), there.end(), [&](const auto& listing) { return listing.digest == digest; })) continue;
     names += (names.empty() ? "" : " and ") + name;

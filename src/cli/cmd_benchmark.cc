@@ -10,6 +10,7 @@
 #include "cli/expert_report.h"
 #include "cli/interrupt.h"
 #include "cli/machine.h"
+#include "cli/memory_report.h"
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
@@ -88,6 +89,13 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
     }
     report["results"].push_back(std::move(row));
   }
+  if (const auto promise = MeasurePromise(engine)) {
+    report["memory"] = {{"promised_bytes", promise->promised},
+                        {"peak_resident_bytes", promise->peak},
+                        {"page_cache_bytes", promise->page_cache},
+                        {"promise_kept", promise->kept()},
+                        {"read_bytes_per_second", engine.read_rate()}};
+  }
   if (const auto experts = engine.expert_stats()) report["experts"] = ExpertJson(*experts);
   for (const SpeculationBenchResult& result : speculation) {
     report["speculation"].push_back({{"what", result.what},
@@ -151,8 +159,11 @@ void PrintText(const Engine& engine, const BenchParams& params, const std::vecto
   fmt::print("{}: {} of weights, {} threads, {}\n",
              engine.config().name.empty() ? engine.config().architecture : SafeForTerminal(engine.config().name),
              HumanBytes(engine.model_file().tensor_bytes()), engine.threads(), MatmulIsa());
-  fmt::print("memory: {} mapped, {} made at load, {} a token of KV, {} scratch\n\n", HumanBytes(memory.weights_mapped),
-             HumanBytes(memory.weights_derived), HumanBytes(memory.kv_bytes_per_token), HumanBytes(memory.scratch));
+  const bool mapped = memory.weights_mapped > 0;
+  fmt::print("memory: {} {}, {} made at load, {} a token of KV, {} scratch\n\n",
+             HumanBytes(mapped ? memory.weights_mapped : memory.weights_resident + memory.expert_slots),
+             mapped ? "mapped" : "of weights read", HumanBytes(memory.weights_derived), HumanBytes(memory.kv_bytes_per_token),
+             HumanBytes(memory.scratch));
   // Widths count code points, so the dash in a range does not shift the columns.
   fmt::print("{:>7}  {:>22}  {:>6}  {:>22}  {:>6}  {:>10}  {:>10}\n", "depth",
              fmt::format("prefill {} tok/s", params.prompt_tokens), "share",
@@ -170,6 +181,7 @@ void PrintText(const Engine& engine, const BenchParams& params, const std::vecto
       "\nmedian of {} (least–most). Share: of what the machine could do just then; prefill of the arithmetic peak\n"
       "(products with weights only), decode of the memory bandwidth (weights and KV cache read).\n",
       params.repetitions);
+  if (const auto promise = MeasurePromise(engine)) fmt::print("\n{}\n", PromiseLine(*promise));
   for (const DepthResult& r : results) {
     PrintRoofline("prefill", r.depth, params.prompt_tokens, r.prefill_roofline);
     PrintRoofline("decode", r.depth, params.generated_tokens, r.decode_roofline);
@@ -209,7 +221,8 @@ Status Run(const BenchOptions& options) {
 
   BenchHooks hooks;
   params.operations_per_token = OperationsPerToken(engine->config());
-  if (!options.no_ceilings) {
+  // Measuring them takes memory that a promise has no place for.
+  if (!options.no_ceilings && !engine->memory_plan()) {
     const int64_t probe_bytes = std::min<int64_t>(int64_t{1} << 30, ExamineMachine().memory_available / 4);
     hooks.bandwidth = [&engine, probe_bytes] {
       return MeasureReadBandwidth(engine->pool(), probe_bytes).value_or(0.0);
@@ -301,7 +314,8 @@ void RegisterBench(CLI::App& app, Action& selected) {
   auto* json = command->add_flag("--json", options->json, "print one JSON object");
   command->add_flag("--csv", options->csv, "print CSV")->excludes(json);
   command->add_flag("--no-ceilings", options->no_ceilings,
-                    "do not measure memory bandwidth and arithmetic peak around each run (saves seconds)");
+                    "do not measure memory bandwidth and arithmetic peak around each run (saves seconds; so does --memory, "
+                    "which has no room for it)");
 }
 
 }  // namespace fathom

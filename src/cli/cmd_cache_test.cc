@@ -100,7 +100,9 @@ class CacheFolderCommand : public CacheCommand {
     auto model = ModelFile::Open(model_);
     ASSERT_TRUE(model) << model.error().message;
     const ModelConfig& config = (*model)->config();
-    space_ = SpaceOf(**model, {DType::kBF16, config.num_hidden_layers, config.kv_values_per_token_layer()});
+    auto space = SpaceOf(**model, {DType::kBF16, config.num_hidden_layers, config.kv_values_per_token_layer()});
+    ASSERT_TRUE(space) << space.error().message;
+    space_ = *space;
     auto tokenizer = LoadTokenizer((*model)->tokenizer_source());
     ASSERT_TRUE(tokenizer) << tokenizer.error().message;
     for (int i = 0; i < 60; ++i) text_ += "a word and another, ";

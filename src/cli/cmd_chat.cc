@@ -3,6 +3,7 @@
 
 #include "cli/chat_loop.h"
 #include "cli/command.h"
+#include "cli/memory_report.h"
 #include "cli/terminal.h"
 
 namespace fathom {
@@ -38,7 +39,10 @@ Status RunChat(const ChatCommandOptions& options) {
   }
   const auto reader = MakeLineReader();
   ChatLoop loop(*engine, std::move(settings), *reader, stdout, stderr);
-  return loop.Run();
+  FATHOM_CHECK_OK(loop.Run());
+  if (const auto promise = MeasurePromise(*engine); promise && !options.model.quiet)
+    std::fprintf(stderr, "[%s]\n", PromiseLine(*promise).c_str());
+  return {};
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "cli/expert_report.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/memory_report.h"
 #include "cli/models.h"
 #include "cli/options.h"
 #include "cli/progress.h"
@@ -36,6 +37,7 @@ struct Measurement {
   int64_t tokens = 0;  // evaluated
   double seconds = 0;
   std::optional<ExpertStoreStats> experts = {};
+  std::optional<PromiseKept> promise = {};
   double rate() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
 };
 
@@ -59,6 +61,7 @@ Result<Measurement> Measure(const ModelOptions& model, std::span<const TokenId> 
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   out.tokens = out.result.windows * params.window;
   out.experts = engine->expert_stats();
+  out.promise = MeasurePromise(*engine);
   return out;
 }
 
@@ -147,6 +150,8 @@ Status RunPerplexity(const PerplexityOptions& options) {
   FATHOM_CHECK_OK(CheckPerplexityParams(static_cast<int64_t>(tokens.size()), params));
 
   model.context = options.window;
+  model.promise.logit_rows = static_cast<int32_t>(
+      std::min<int64_t>(options.window, kPerplexityLogits / std::max(tokenizer->vocab_size(), 1) + 1));
   InterruptScope interrupt;
   if (!options.biases.empty()) return RunBiases(options, std::move(model), tokens, params);
   FATHOM_TRY(const Measurement measured, Measure(model, tokens, params, "perplexity"));
@@ -155,6 +160,7 @@ Status RunPerplexity(const PerplexityOptions& options) {
   } else {
     Print(measured, params);
   }
+  if (measured.promise && !model.quiet) std::fprintf(stderr, "[%s]\n", PromiseLine(*measured.promise).c_str());
   return {};
 }
 
@@ -179,7 +185,7 @@ void RegisterPerplexity(CLI::App& app, Action& selected) {
       ->check(CLI::Range(1, 1024));
   command->add_option("--kv-type", options->model.kv_type, "auto, f32, f16, bf16, fp8 or int8")
       ->check(CLI::IsMember(kKvTypes));
-  AddExpertMemoryOption(*command, options->model);
+  AddMemoryOptions(*command, options->model);
   command
       ->add_option("--expert-bias", options->biases,
                    std::string(kExpertBiasHelp) + ". Several, separated by commas, are measured one after the other, token "

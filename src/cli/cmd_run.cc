@@ -10,6 +10,7 @@
 #include "cli/expert_report.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/memory_report.h"
 #include "cli/progress.h"
 #include "cli/run_report.h"
 #include "cli/terminal.h"
@@ -116,6 +117,7 @@ Status Run(const RunOptions& options) {
           std::fprintf(stderr, "[%s]\n", ExpertReport(*experts).c_str());
         }
       }
+      if (const auto promise = MeasurePromise(*engine)) std::fprintf(stderr, "[%s]\n", PromiseLine(*promise).c_str());
     }
   }
   if (result->finish_reason == FinishReason::kCancelled) return Fail(ErrorCode::kCancelled, "interrupted");

@@ -1,6 +1,7 @@
 // fathom serve: an HTTP API on a model.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -85,6 +86,26 @@ Result<CacheOptions> ToCacheOptions(const ServeOptions& options) {
   return cache;
 }
 
+/// What is asked for under --memory: one pool for many sequences, and room for requests.
+Status AskForMemory(ServeOptions& options) {
+  FATHOM_TRY(const int64_t promised, PromisedBytes(options.model));
+  if (promised == 0) return {};
+  if (!options.cache_ram.empty() && options.service.cache.memory_bytes == 0)
+    return Fail(ErrorCode::kInvalidArgument, "--cache-ram 0 is without limit, which --memory does not allow");
+  ServerOptions& server = options.server;
+  server.max_bodies_bytes = std::max<int64_t>(promised / 64, int64_t{4} << 20);
+  if (options.max_body.empty()) server.max_body_bytes = std::min(server.max_body_bytes, server.max_bodies_bytes);
+  server.max_bodies_bytes = std::max(server.max_bodies_bytes, server.max_body_bytes);
+  constexpr int64_t kConnections = int64_t{16} << 20, kCopiesOfABody = 4;
+  options.model.promise = {.serving = true,
+                           .kv_bytes = options.cache_ram.empty() ? -1 : options.service.cache.memory_bytes,
+                           .rows = options.service.step_tokens,
+                           .sequences = options.service.max_sequences,
+                           .logit_rows = options.service.max_sequences,
+                           .extra_bytes = kConnections + kCopiesOfABody * server.max_bodies_bytes};
+  return {};
+}
+
 /// What --tenants says of each of them, over what the options say of all.
 Status ReadTenants(ServeOptions& options) {
   if (options.tenants.empty()) return {};
@@ -121,7 +142,7 @@ void TellPlan(const ServeOptions& options, const Engine& engine, const CacheOpti
   if (options.model.quiet) return;
   const MemoryUse memory = engine.memory();
   std::string plan = fmt::format("serving {}: weights {}, context {} tokens, ", name,
-                                 HumanBytes(memory.weights_mapped + memory.weights_derived), engine.context_length());
+                                 HumanBytes(memory.weights()), engine.context_length());
   plan += cache.memory_bytes > 0 ? fmt::format("KV memory {} (about {} tokens)", HumanBytes(cache.memory_bytes),
                                                HumanCount(cache.memory_bytes / std::max<int64_t>(1, memory.kv_bytes_per_token)))
                                  : "KV memory without limit";
@@ -158,10 +179,15 @@ Status RunServe(const ServeOptions& given) {
   }
   FATHOM_TRY(options.service.cache, ToCacheOptions(options));
   FATHOM_CHECK_OK(ReadTenants(options));
+  FATHOM_CHECK_OK(AskForMemory(options));
   FATHOM_CHECK_OK(Server::Check(server_options));
   FATHOM_TRY(const std::string path, ResolveModel(options.model.model));
   server_options.app.model_name = ServedName(options, path);
   FATHOM_TRY(const auto engine, LoadEngine(options.model));
+  if (const auto plan = engine->memory_plan()) {
+    options.service.cache.memory_bytes = plan->kv_bytes;
+    options.service.step_tokens = std::min(options.service.step_tokens, plan->rows);
+  }
   FATHOM_TRY(const auto service, Service::Create(*engine, options.service));
   TellPlan(options, *engine, options.service.cache, server_options.app.model_name);
 
@@ -239,7 +265,7 @@ void RegisterServe(CLI::App& app, Action& selected) {
       ->type_name("ORIGIN")
       ->allow_extra_args(false);
   auto* cache = command->add_option_group("Cache");
-  cache->add_option("--cache-ram", options->cache_ram, "memory for keys and values; default: a quarter of this machine's")
+  cache->add_option("--cache-ram", options->cache_ram, "memory for keys and values; default: a quarter of this machine's, or what --memory leaves")
       ->type_name("SIZE");
   cache->add_option("--cache-dir", options->cache_dir,
                     "keep them on an SSD too, for the next start; default with --cache-disk: $XDG_CACHE_HOME/fathom/kv")

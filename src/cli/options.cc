@@ -2,12 +2,16 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <limits>
 
 #include "cli/byte_size.h"
+#include "cli/machine.h"
+#include "cli/memory_report.h"
 #include "cli/models.h"
 #include "cli/progress.h"
+#include "cli/terminal.h"
 #include "io/env.h"
 
 namespace fathom {
@@ -22,15 +26,6 @@ std::string HeatFolder() {
 }
 
 }  // namespace
-
-void AddExpertMemoryOption(CLI::App& command, ModelOptions& options) {
-  command
-      .add_option("--expert-memory", options.expert_memory,
-                  "memory for routed experts, e.g. 2GiB; those that do not fit are read from the file when they are "
-                  "wanted. 0: as the file is mapped")
-      ->type_name("SIZE")
-      ->capture_default_str();
-}
 
 void AddModelOptions(CLI::App& command, ModelOptions& options) {
   command
@@ -53,11 +48,27 @@ void AddModelOptions(CLI::App& command, ModelOptions& options) {
                   "and int8 need 0.6 of bf16's memory and cost a little accuracy)")
       ->type_name("TYPE")
       ->check(CLI::IsMember(kKvTypes));
-  auto* experts = command.add_option_group("Experts");
-  AddExpertMemoryOption(*experts, options);
-  experts->add_option("--expert-bias", options.expert_bias, kExpertBiasHelp)
+  AddMemoryOptions(command, options);
+  command.add_option("--expert-bias", options.expert_bias, kExpertBiasHelp)
+      ->group("Memory and experts")
       ->type_name("X")
       ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command.add_flag("-q,--quiet", options.quiet, "no progress and no statistics on stderr");
+}
+
+void AddMemoryOptions(CLI::App& command, ModelOptions& options) {
+  auto* experts = command.add_option_group("Memory and experts");
+  experts
+      ->add_option("--memory", options.memory,
+                   "a promise, e.g. 3GiB: weights, experts, keys and values and buffers together stay under it, the page "
+                   "cache included; what does not fit is read from the file when it is wanted")
+      ->type_name("SIZE");
+  experts
+      ->add_option("--expert-memory", options.expert_memory,
+                   "memory for routed experts, e.g. 2GiB; those that do not fit are read from the file when they are "
+                   "wanted. 0: as the file is mapped, or what --memory leaves for them")
+      ->type_name("SIZE")
       ->capture_default_str();
   experts
       ->add_option("--record-routing", options.record_routing,
@@ -67,7 +78,6 @@ void AddModelOptions(CLI::App& command, ModelOptions& options) {
       ->add_option("--replay-routing", options.replay_routing,
                    "send tokens to the experts of a record instead (for measurements: the text means nothing)")
       ->type_name("FILE");
-  command.add_flag("-q,--quiet", options.quiet, "no progress and no statistics on stderr");
 }
 
 void AddSpeculationOption(CLI::App& command, ModelOptions& options) {
@@ -160,6 +170,13 @@ Result<GenerationParams> ToGenerationParams(const GenerationOptions& options, in
   return params;
 }
 
+Result<int64_t> PromisedBytes(const ModelOptions& options) {
+  if (options.memory.empty()) return 0;
+  FATHOM_TRY(const int64_t bytes, ParseByteSize("--memory", options.memory));
+  if (bytes == 0) return Fail(ErrorCode::kInvalidArgument, "--memory 0: nothing runs in no memory");
+  return bytes;
+}
+
 Result<EngineOptions> ToEngineOptions(const ModelOptions& options) {
   EngineOptions engine;
   engine.threads = options.threads;
@@ -170,6 +187,8 @@ Result<EngineOptions> ToEngineOptions(const ModelOptions& options) {
   if (options.kv_type == "fp8") engine.kv_type = KvType::kFp8;
   if (options.kv_type == "int8") engine.kv_type = KvType::kInt8;
   FATHOM_TRY(engine.experts.memory_bytes, ParseByteSize("--expert-memory", options.expert_memory));
+  engine.promise = options.promise;
+  FATHOM_TRY(engine.promise.bytes, PromisedBytes(options));
   engine.experts.record_routing = options.record_routing;
   engine.experts.replay_routing = options.replay_routing;
   engine.experts.resident_bias = options.expert_bias;
@@ -189,7 +208,17 @@ Result<std::unique_ptr<Engine>> LoadEngine(const ModelOptions& options) {
   engine_options.progress = [&](std::string_view what, double share) {
     progress.Update(static_cast<int64_t>(share * 1000), 1000, what);
   };
-  return Engine::Load(path, engine_options);
+  FATHOM_TRY(auto engine, Engine::Load(path, engine_options));
+  progress.Finish();
+  if (const auto plan = engine->memory_plan(); plan && !options.quiet) {
+    const Machine machine = ExamineMachine();
+    std::fputs(PlanTable(*plan, engine->read_rate()).c_str(), stderr);
+    if (machine.memory_limit > 0 && machine.memory_limit < plan->budget) {
+      std::fprintf(stderr, "warning: this process may take %s (cgroup), less than --memory\n",
+                   HumanBytes(machine.memory_limit).c_str());
+    }
+  }
+  return engine;
 }
 
 }  // namespace fathom

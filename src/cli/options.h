@@ -19,6 +19,8 @@ struct ModelOptions {
   int threads = 0;
   int32_t context = 0;
   std::string kv_type = "auto";
+  std::string memory;  // empty: no promise
+  MemoryPromise promise;  // what the command knows of it, but for the bytes
   std::string expert_memory = "0";
   std::string record_routing, replay_routing;
   std::string speculate = "off";
@@ -28,13 +30,12 @@ struct ModelOptions {
   bool quiet = false;  // no progress, no closing statistics
 };
 
-/// -m, -t, --ctx, --kv-type, --expert-memory, --record-routing, --replay-routing, --expert-bias, --quiet.
+/// -m, -t, --ctx, --kv-type, those of AddMemoryOptions, --expert-bias, --quiet.
 void AddModelOptions(CLI::App& command, ModelOptions& options);
+/// --memory, --expert-memory, --record-routing, --replay-routing.
+void AddMemoryOptions(CLI::App& command, ModelOptions& options);
 /// --speculate, for commands that generate.
 void AddSpeculationOption(CLI::App& command, ModelOptions& options);
-
-/// --expert-memory; for commands that do not take all of the above.
-void AddExpertMemoryOption(CLI::App& command, ModelOptions& options);
 /// What --expert-bias means, for its help.
 inline constexpr const char* kExpertBiasHelp =
     "how much gates lean to experts that are in memory, from 0 (not at all) to 1 (before all others): each counts as if "
@@ -62,8 +63,11 @@ bool WantsThinking(const GenerationOptions& options, const Engine& engine);
 Result<std::pair<TokenId, float>> ParseLogitBias(const std::string& text);
 Result<GenerationParams> ToGenerationParams(const GenerationOptions& options, int32_t vocab_size);
 
-/// Resolves -m and loads, with progress on stderr. Hints are added to what can go wrong.
+/// Resolves -m and loads, with progress on stderr, and says what goes where under --memory. Hints are added to what can go
+/// wrong.
 Result<std::unique_ptr<Engine>> LoadEngine(const ModelOptions& options);
 Result<EngineOptions> ToEngineOptions(const ModelOptions& options);
+/// --memory in bytes; 0: no promise is asked for.
+Result<int64_t> PromisedBytes(const ModelOptions& options);
 
 }  // namespace fathom

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/expert_report.h"
+#include "cli/memory_report.h"
 
 namespace fathom {
 
@@ -37,6 +38,13 @@ std::string RunReport(const Engine& engine, const Session& session, const Prompt
       {"scratch_bytes", memory.scratch},                 {"peak_resident_bytes", PeakMemory()},
   };
   if (const auto experts = engine.expert_stats()) report["experts"] = ExpertJson(*experts);
+  if (const auto promise = MeasurePromise(engine)) {
+    report["memory"]["weights_resident_bytes"] = memory.weights_resident;
+    report["memory"]["expert_slots_bytes"] = memory.expert_slots;
+    report["memory"]["promised_bytes"] = promise->promised;
+    report["memory"]["page_cache_bytes"] = promise->page_cache;
+    report["memory"]["promise_kept"] = promise->kept();
+  }
   return report.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 

@@ -1,31 +1,11 @@
 #include "cli/weight_traffic.h"
 
 #include <algorithm>
-#include <charconv>
+
+#include "format/tensor_role.h"
 
 namespace fathom {
 namespace {
-
-/// N of "blk.N." and "model.layers.N."; -1 for tensors outside the layers.
-int LayerOf(std::string_view name) {
-  for (const std::string_view start : {std::string_view("blk."), std::string_view("model.layers.")}) {
-    if (!name.starts_with(start)) continue;
-    name.remove_prefix(start.size());
-    int layer = -1;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), layer);
-    return error == std::errc() && end != name.data() + name.size() && *end == '.' ? layer : -1;
-  }
-  return -1;
-}
-
-bool IsRoutedExpert(std::string_view name) {
-  return name.find("_exps.") != std::string_view::npos ||        // GGUF: ffn_{gate,up,down}_exps.weight
-         name.find(".mlp.experts.") != std::string_view::npos;   // Hugging Face: mlp.experts.N.…
-}
-
-bool IsEmbedding(std::string_view name) {
-  return name == "token_embd.weight" || name == "model.embed_tokens.weight";
-}
 
 bool IsHead(std::string_view name) { return name == "output.weight" || name == "lm_head.weight"; }
 
@@ -38,11 +18,12 @@ WeightTraffic CountWeightTraffic(const ModelFile& model) {
                     std::none_of(tensors.begin(), tensors.end(), [](const TensorInfo& t) { return IsHead(t.name); });
   WeightTraffic traffic;
   for (const TensorInfo& tensor : tensors) {
-    if (LayerOf(tensor.name) >= config.num_hidden_layers) {
+    const TensorRole role = RoleOf(config, tensor.name);
+    if (role == TensorRole::kMtp) {
       traffic.skipped_bytes += tensor.bytes;
-    } else if (IsRoutedExpert(tensor.name)) {
+    } else if (role == TensorRole::kRoutedExpert) {
       traffic.routed_bytes += tensor.bytes;
-    } else if (IsEmbedding(tensor.name) && !tied) {
+    } else if (role == TensorRole::kEmbedding && !tied) {
       traffic.embedding_bytes += tensor.bytes;
     } else if (IsHead(tensor.name) && config.tie_word_embeddings) {
       traffic.embedding_bytes += tensor.bytes;  // a stored copy that is not used

@@ -8,11 +8,13 @@
 #include "engine/batch_impl.h"
 #include "engine/expert_memory.h"
 #include "engine/fingerprint.h"
+#include "engine/memory_setup.h"
 #include "engine/service_impl.h"
 #include "engine/session.h"
 #include "engine/tokenizer_loader.h"
 #include "engine/warm_weights.h"
 #include "io/env.h"
+#include "io/page_cache.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -69,8 +71,16 @@ class EngineImpl final : public Engine {
     model_->UseProfile(profile);
   }
   std::optional<ExpertStoreStats> expert_stats() const override { return experts_->stats(); }
+  std::optional<MemoryPlan> memory_plan() const override { return plan_; }
+  int64_t page_cache_growth() const override {
+    return plan_ ? std::max<int64_t>(0, CachedBytesOfFiles() - cached_before_) : 0;
+  }
+  double read_rate() const override { return resident_ != nullptr ? resident_->read_rate() : 0; }
   MemoryUse memory() const override {
-    return {.weights_mapped = file_->tensor_bytes(),
+    const auto experts = experts_->stats();
+    return {.weights_mapped = resident_ != nullptr ? 0 : file_->tensor_bytes(),
+            .weights_resident = resident_ != nullptr ? resident_->resident_bytes() : 0,
+            .expert_slots = experts ? experts->slots * experts->slot_bytes : 0,
             .weights_derived = model_->weights().derived_bytes,
             .kv_bytes_per_token = kv_pool_->layout().bytes_per_token(),
             .kv_allocated = kv_pool_->used_bytes() + (mtp_pool_ ? mtp_pool_->used_bytes() : 0),
@@ -81,11 +91,24 @@ class EngineImpl final : public Engine {
   /// Tokens a prefill step takes together where `base` would do if nothing were streamed.
   int64_t PrefillRows(int64_t base) const {
     const bool chosen = options_.streamed_prefill_chunk > 0 && experts_->streams();
-    return chosen ? options_.streamed_prefill_chunk : experts_->PrefillRows(base);
+    const int64_t rows = chosen ? options_.streamed_prefill_chunk : experts_->PrefillRows(base);
+    return plan_ ? std::min<int64_t>(rows, plan_->rows) : rows;  // buffers for more were not promised
+  }
+  void ReadTokenizer();
+  Status ChooseContext();
+  /// Plans what the promise allows, and reads what is to be resident.
+  Status KeepPromise();
+  int64_t CachedBytesOfFiles() const {
+    int64_t bytes = 0;
+    for (const std::string& path : file_->files()) bytes += CachedBytes(path).value_or(0);
+    return bytes;
   }
 
   EngineOptions options_;
   std::unique_ptr<ModelFile> file_;
+  const ResidentModel* resident_ = nullptr;  // file_, when it is one
+  std::optional<MemoryPlan> plan_;
+  int64_t cached_before_ = 0;  // of the files, in the page cache
   const std::shared_ptr<std::atomic<int>> urgent_reads_ = std::make_shared<std::atomic<int>>(0);
   std::jthread warming_;  // reads file_'s mapping: destroyed before it
   std::unique_ptr<ThreadPool> pool_;
@@ -109,6 +132,62 @@ std::string_view ChatTemplate(const TokenizerSource& source) {
                                        : std::string_view(source.tokenizer_config_json);
 }
 
+void EngineImpl::ReadTokenizer() {
+  auto tokenizer = LoadTokenizer(file_->tokenizer_source());
+  if (tokenizer) {
+    tokenizer_ = std::move(*tokenizer);
+    const std::string_view jinja = ChatTemplate(file_->tokenizer_source());
+    chat_format_ = DetectChatFormat(jinja, *tokenizer_);
+    default_system_ = DefaultSystemMessage(jinja);
+    default_thinking_ = DefaultThinking(jinja);
+  } else {
+    tokenizer_error_ = tokenizer.error().message;
+  }
+}
+
+Status EngineImpl::ChooseContext() {
+  const ModelConfig& config = file_->config();
+  const int32_t trained = config.max_position_embeddings > 0 ? config.max_position_embeddings : kDefaultContext;
+  if (options_.context_length < 0)
+    return Fail(ErrorCode::kInvalidArgument, "context_length is {}", options_.context_length);
+  context_length_ = options_.context_length > 0 ? options_.context_length : std::min(trained, kDefaultContext);
+  if (context_length_ > trained) {
+    spdlog::warn("a context of {} tokens is more than the {} that this model was trained for", context_length_, trained);
+  }
+  kv_type_ = options_.kv_type;
+  if (kv_type_ == KvType::kAuto) {
+    const bool gguf = file_->format() == ModelFormat::kGguf;
+    const TensorInfo* o = file_->Find(gguf ? "blk.0.attn_output.weight" : "model.layers.0.self_attn.o_proj.weight");
+    kv_type_ = o != nullptr && o->dtype == DType::kF32 ? KvType::kF32 : KvType::kBF16;
+  }
+  return {};
+}
+
+Status EngineImpl::KeepPromise() {
+  FATHOM_CHECK_OK(ValidateConfig(file_->config()));
+  const MemoryAsked asked{.kv = KvLayoutOf(file_->config(), KvDType(kv_type_)),
+                          .context = options_.context_length,
+                          .most_context = context_length_,
+                          .threads = pool_->size()};
+  FATHOM_TRY(plan_, PlanFor(*file_, options_, asked));
+  cached_before_ = CachedBytesOfFiles();
+  context_length_ = plan_->context;
+  options_.prefill_chunk = std::min(options_.prefill_chunk, plan_->rows);
+  options_.experts.memory_bytes = plan_->slots * plan_->slot_bytes;
+  const auto progress = [&](int64_t done, int64_t total) {
+    if (options_.progress) options_.progress("reading the weights", 0.3 + 0.6 * static_cast<double>(done) / static_cast<double>(total));
+    return true;
+  };
+  FATHOM_TRY(auto resident, ResidentModel::Load(std::move(file_), Env::Default(), {.experts = plan_->all_resident}, progress));
+  if (!resident->direct()) {
+    spdlog::warn("{}: this file system cannot read past the page cache, which fills beside the memory promised",
+                 resident->files().front());
+  }
+  resident_ = resident.get();
+  file_ = std::move(resident);
+  return {};
+}
+
 Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const EngineOptions& options) {
   const auto report = [&](std::string_view what, double share) {
     if (options.progress) options.progress(what, share);
@@ -126,33 +205,35 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   report("opening", 0);
   FATHOM_TRY(engine->file_, ModelFile::Open(path));
   engine->pool_ = std::make_unique<ThreadPool>(options.threads);
-  report("mapping weights", 0.2);
+  report("reading the tokenizer", 0.1);
+  engine->ReadTokenizer();
+  FATHOM_CHECK_OK(engine->ChooseContext());
+  if (options.promise.bytes > 0) {
+    if (const Status kept = engine->KeepPromise(); !kept) return Prefix(kept.error(), path);
+  } else {
+    report("mapping weights", 0.3);
+  }
   auto model = Model::Load(*engine->file_, *engine->pool_);
   if (!model) return Prefix(model.error(), path);
   engine->model_ = std::move(*model);
-  auto experts = ExpertMemory::Create(*engine->file_, Env::Default(), options.experts, *engine->model_,
+  auto experts = ExpertMemory::Create(*engine->file_, Env::Default(), engine->options_.experts, *engine->model_,
                                       engine->pool_->size());
   if (!experts) return Prefix(experts.error(), path);
   engine->experts_ = std::move(*experts);
-  engine->warming_ = WarmWeights(*engine->file_, engine->urgent_reads_, !engine->experts_->streams());
-
-  const ModelConfig& config = engine->file_->config();
-  const int32_t trained = config.max_position_embeddings > 0 ? config.max_position_embeddings : kDefaultContext;
-  if (options.context_length < 0)
-    return Fail(ErrorCode::kInvalidArgument, "context_length is {}", options.context_length);
-  engine->context_length_ = options.context_length > 0 ? options.context_length : std::min(trained, kDefaultContext);
-  if (engine->context_length_ > trained) {
-    spdlog::warn("a context of {} tokens is more than the {} that this model was trained for", engine->context_length_,
-                 trained);
+  if (engine->plan_) {
+    engine->plan_->hot_share = engine->experts_->HotShareOfSlots();
+  } else {
+    engine->warming_ = WarmWeights(*engine->file_, engine->urgent_reads_, !engine->experts_->streams());
   }
-  engine->kv_type_ = options.kv_type;
-  if (engine->kv_type_ == KvType::kAuto) {
-    const bool f32 = engine->model_->weights().layers.front().o.dtype == DType::kF32;
-    engine->kv_type_ = f32 ? KvType::kF32 : KvType::kBF16;
-  }
-  engine->kv_pool_ = std::make_unique<KvPool>(engine->model_->kv_layout(KvDType(engine->kv_type_)));
+  engine->kv_pool_ = std::make_unique<KvPool>(engine->model_->kv_layout(KvDType(engine->kv_type_)),
+                                              engine->plan_ ? engine->plan_->kv_bytes : 0);
 
-  if (options.speculation == SpeculationMode::kMtp || options.speculation == SpeculationMode::kAuto) {
+  // Under a promise without it: the plan does not count the MTP layer, whose weights would be read through the page cache.
+  const bool promised = options.promise.bytes > 0;
+  if (promised && options.speculation == SpeculationMode::kMtp) {
+    return Fail(ErrorCode::kInvalidArgument, "--speculate mtp does not go with --memory yet; 'lookup' does");
+  }
+  if (!promised && (options.speculation == SpeculationMode::kMtp || options.speculation == SpeculationMode::kAuto)) {
     const Status loaded = engine->model_->LoadMtp(*engine->file_);
     if (!loaded && (options.speculation == SpeculationMode::kMtp || loaded.error().code != ErrorCode::kNotFound)) {
       return Prefix(loaded.error(), path);
@@ -160,18 +241,6 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
     if (loaded) {
       engine->mtp_pool_ = std::make_unique<KvPool>(engine->model_->mtp_kv_layout(engine->kv_pool_->layout().dtype));
     }
-  }
-
-  report("reading the tokenizer", 0.6);
-  auto tokenizer = LoadTokenizer(engine->file_->tokenizer_source());
-  if (tokenizer) {
-    engine->tokenizer_ = std::move(*tokenizer);
-    const std::string_view jinja = ChatTemplate(engine->file_->tokenizer_source());
-    engine->chat_format_ = DetectChatFormat(jinja, *engine->tokenizer_);
-    engine->default_system_ = DefaultSystemMessage(jinja);
-    engine->default_thinking_ = DefaultThinking(jinja);
-  } else {
-    engine->tokenizer_error_ = tokenizer.error().message;
   }
   report("ready", 1);
   return engine;
@@ -191,7 +260,7 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
                            .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes),
                            .urgent_reads = urgent_reads_};
   if (options.cache.enabled) {
-    const KvSpace space = SpaceOf(*file_, kv_pool_->layout());
+    FATHOM_TRY(const KvSpace space, SpaceOf(*file_, kv_pool_->layout()));
     CacheOptions cache = options.cache;
     cache.logits_values = model_->config().vocab_size;
     FATHOM_TRY(parts.cache, options.make_cache

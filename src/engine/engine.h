@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/memory_plan.h"
 #include "engine/sampler.h"
 #include "engine/speculation.h"
 #include "experts/expert_store.h"
@@ -46,6 +47,18 @@ struct ExpertOptions {
   float resident_bias = 0;     // how much gates lean to resident experts, [0, 1]; 0: not (kernels/routing.h)
 };
 
+/// A promise: all that this process takes, and what it makes the page cache hold, stays under so many bytes
+/// (docs/experts.md).
+struct MemoryPromise {
+  int64_t bytes = 0;        // 0: none is given; weights are used as the file is mapped
+  bool serving = false;     // many sequences on one pool of KV memory; otherwise one session at a time
+  int64_t kv_bytes = -1;    // of that pool; -1: what is best
+  int32_t rows = 0;         // of its largest pass; 0: prefill_chunk
+  int32_t sequences = 1;    // of its largest pass
+  int32_t logit_rows = 1;   // that are asked for at once
+  int64_t extra_bytes = 0;  // that the caller will take beside the engine
+};
+
 struct EngineOptions {
   int threads = 0;              // 0: one per available core
   int32_t context_length = 0;   // tokens a session may hold; 0: what the model was trained for, at most 32768
@@ -57,16 +70,20 @@ struct EngineOptions {
   // Guessing ahead, in sessions and services; answers are the same. kMtp needs a model that has an MTP layer.
   SpeculationMode speculation = SpeculationMode::kOff;
   int32_t forced_draft = 0;  // > 0: that many tokens whenever there is a guess, whatever it costs (tests, measurements)
+  MemoryPromise promise;
   // Told what is going on while loading, with a share in [0, 1]; may be empty.
   std::function<void(std::string_view what, double share)> progress;
 };
 
 struct MemoryUse {
   int64_t weights_mapped = 0;   // bytes of tensors in the file mapping
+  int64_t weights_resident = 0;  // of tensors read into memory of their own, under a promise
+  int64_t expert_slots = 0;     // of slots for experts that come when they are wanted
   int64_t weights_derived = 0;  // bytes made at load (transposed or widened matrices)
   int64_t kv_bytes_per_token = 0;
   int64_t kv_allocated = 0;
   int64_t scratch = 0;
+  int64_t weights() const { return weights_mapped + weights_resident + expert_slots + weights_derived; }
 };
 
 enum class FinishReason { kStop, kLength, kContext, kCancelled };
@@ -162,6 +179,13 @@ class Engine {
   /// A hybrid model (ChatOptions::thinking) that thinks unless it is told not to.
   virtual bool default_thinking() const = 0;
   virtual MemoryUse memory() const = 0;
+  /// What goes where under EngineOptions::promise; nothing without one.
+  virtual std::optional<MemoryPlan> memory_plan() const { return std::nullopt; }
+  /// Bytes by which the page cache holds more of the model's files than when they were opened, whoever read them; 0 without
+  /// a promise. Asks the kernel about every page: some ten milliseconds for ten gigabytes.
+  virtual int64_t page_cache_growth() const { return 0; }
+  /// Bytes a second that the model's files were read with, under a promise; 0: not known.
+  virtual double read_rate() const { return 0; }
   /// Nothing when all experts are used as the file is mapped.
   virtual std::optional<ExpertStoreStats> expert_stats() const { return std::nullopt; }
   virtual int32_t context_length() const = 0;

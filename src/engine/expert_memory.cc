@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "engine/fingerprint.h"
+#include "engine/memory_plan.h"
 #include "engine/prefill_rows.h"
 #include "experts/heat_file.h"
 
@@ -57,7 +58,8 @@ Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file
     return Fail(ErrorCode::kInvalidArgument, "routing is either recorded or replayed");
   FATHOM_TRY(const ExpertLayout layout, ExpertLayout::Create(file));
   memory->geometry_ = layout.geometry();
-  FATHOM_TRY(memory->fingerprint_, ParseFingerprint(ModelFingerprint(file)));
+  FATHOM_TRY(const std::string fingerprint, ModelFingerprint(file));
+  FATHOM_TRY(memory->fingerprint_, ParseFingerprint(fingerprint));
 
   if (options.memory_bytes > 0) {
     const int64_t slots = std::min<int64_t>(options.memory_bytes / layout.slot_bytes(), memory->geometry_.count());
@@ -72,7 +74,10 @@ Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file
     if (!options.heat_directory.empty()) {
       memory->heat_path_ = HeatPath(options.heat_directory, memory->fingerprint_);
       auto heat = LoadHeat(env, memory->heat_path_, memory->geometry_, memory->fingerprint_);
-      if (heat) store.heat = std::move(heat->uses);
+      if (heat) {
+        memory->hot_share_ = HotShare(heat->uses, slots);
+        store.heat = std::move(heat->uses);
+      }
     }
     FATHOM_TRY(memory->store_, ExpertStore::Create(file, env, nullptr, store));
     model.UseExperts(memory->store_.get(), options.resident_bias);

@@ -28,6 +28,9 @@ class ExpertMemory {
   ExpertMemory(const ExpertMemory&) = delete;
   ExpertMemory& operator=(const ExpertMemory&) = delete;
 
+  /// The share of uses, by what was measured in earlier runs, that falls on as many experts as there are slots; -1: nothing
+  /// was measured.
+  double HotShareOfSlots() const { return hot_share_; }
   bool streams() const { return store_ != nullptr; }
   /// Rows for a piece of a prompt that would otherwise have `base`: what prefill_rows.h says, by rates measured so far.
   /// Thread-safe.
@@ -47,6 +50,7 @@ class ExpertMemory {
   ExpertGeometry geometry_;
   std::array<std::byte, 32> fingerprint_{};
   std::string heat_path_;
+  double hot_share_ = -1;
 };
 
 }  // namespace fathom

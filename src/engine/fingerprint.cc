@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 namespace fathom {
 namespace {
@@ -76,13 +77,14 @@ std::string RopeText(const RopeConfig& rope) {
   return text;
 }
 
-std::string ModelFingerprint(const ModelFile& file) {
+Result<std::string> ModelFingerprint(const ModelFile& file) {
   Sha256 sha;
   sha.Text(kVersion);
   AddConfig(file.config(), sha);
   std::vector<const TensorInfo*> tensors;
   for (const TensorInfo& tensor : file.tensors()) tensors.push_back(&tensor);
   std::sort(tensors.begin(), tensors.end(), [](auto* a, auto* b) { return a->name < b->name; });
+  std::vector<std::byte> sample;
   for (const TensorInfo* tensor : tensors) {
     sha.Text(tensor->name);
     sha.Text(TraitsOf(tensor->dtype).name);
@@ -90,19 +92,21 @@ std::string ModelFingerprint(const ModelFile& file) {
     for (const int64_t size : tensor->shape) sha.Int(size);
     sha.Int(tensor->bytes);
     if (tensor->data == nullptr) continue;
-    if (tensor->bytes <= 3 * kSample) {
-      sha.Bytes(tensor->data, static_cast<size_t>(tensor->bytes));
-      continue;
-    }
+    const bool whole = tensor->bytes <= 3 * kSample;
+    const int64_t size = whole ? tensor->bytes : kSample;
     for (const int64_t offset : {int64_t{0}, (tensor->bytes - kSample) / 2, tensor->bytes - kSample}) {
-      sha.Bytes(tensor->data + offset, static_cast<size_t>(kSample));
+      sample.resize(static_cast<size_t>(size));
+      FATHOM_CHECK_OK(file.Read(*tensor, whole ? 0 : offset, sample));
+      sha.Bytes(sample.data(), sample.size());
+      if (whole) break;
     }
   }
   return sha.Hex();
 }
 
-KvSpace SpaceOf(const ModelFile& file, const KvLayout& layout) {
-  return {.model_fingerprint = ModelFingerprint(file), .rope = RopeText(file.config().rope), .layout = layout};
+Result<KvSpace> SpaceOf(const ModelFile& file, const KvLayout& layout) {
+  FATHOM_TRY(std::string fingerprint, ModelFingerprint(file));
+  return KvSpace{.model_fingerprint = std::move(fingerprint), .rope = RopeText(file.config().rope), .layout = layout};
 }
 
 }  // namespace fathom

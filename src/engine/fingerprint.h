@@ -11,16 +11,17 @@
 
 #include <string>
 
+#include "base/result.h"
 #include "cache/block_key.h"
 #include "format/model_file.h"
 
 namespace fathom {
 
-/// 64 hex digits.
-std::string ModelFingerprint(const ModelFile& file);
+/// 64 hex digits. Errors: those of ModelFile::Read.
+Result<std::string> ModelFingerprint(const ModelFile& file);
 /// Rotary base, scaling and layout as text, e.g. "theta=10000 dim=64 interleaved yarn factor=40 …".
 std::string RopeText(const RopeConfig& rope);
-/// The space that this model's blocks live in.
-KvSpace SpaceOf(const ModelFile& file, const KvLayout& layout);
+/// The space that this model's blocks live in. Errors as ModelFingerprint.
+Result<KvSpace> SpaceOf(const ModelFile& file, const KvLayout& layout);
 
 }  // namespace fathom

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/memory_info.h"
+#include "format/tensor_role.h"
 #include "io/env.h"
 
 namespace fathom {
@@ -15,21 +16,22 @@ constexpr int64_t kPieceBytes = int64_t{8} << 20;
 constexpr auto kNap = std::chrono::milliseconds(1);
 constexpr int kMostNaps = 30'000;
 
-/// GGUF's stacks and Hugging Face's one tensor an expert.
-bool IsRoutedExpert(const std::string& name) {
-  return name.find("_exps.") != std::string::npos || name.find(".mlp.experts.") != std::string::npos;
+/// Not of the mapping's business when experts come from somewhere else; an MTP layer is mostly experts.
+bool IsRoutedExpert(const ModelFile& file, const std::string& name) {
+  const TensorRole role = RoleOf(file.config(), name);
+  return role == TensorRole::kRoutedExpert || role == TensorRole::kMtp;
 }
 
 }  // namespace
 
 std::jthread WarmWeights(const ModelFile& file, std::shared_ptr<const std::atomic<int>> urgent, bool experts) {
   int64_t bytes = 0;
-  for (const TensorInfo& tensor : file.tensors()) bytes += experts || !IsRoutedExpert(tensor.name) ? tensor.bytes : 0;
+  for (const TensorInfo& tensor : file.tensors()) bytes += experts || !IsRoutedExpert(file, tensor.name) ? tensor.bytes : 0;
   if (bytes > MemInfo("MemAvailable") / 10 * 9) return {};
   return std::jthread([&file, urgent = std::move(urgent), experts](std::stop_token stop) {
     int naps = 0;
     for (const TensorInfo& tensor : file.tensors()) {
-      if (!experts && IsRoutedExpert(tensor.name)) continue;
+      if (!experts && IsRoutedExpert(file, tensor.name)) continue;
       TensorInfo piece = {.file = tensor.file};
       for (int64_t at = 0; at < tensor.bytes; at += kPieceBytes) {
         while (urgent && *urgent > 0 && naps < kMostNaps && !stop.stop_requested()) {

@@ -6,8 +6,6 @@
 namespace fathom {
 namespace {
 
-constexpr int64_t kMostLogits = int64_t{64} << 20;  // floats held at once: 256 MiB
-
 class Tally {
  public:
   void Add(double nll) { sum_ += nll, squares_ += nll * nll, ++count_; }
@@ -33,7 +31,7 @@ class Tally {
 Status ScoreWindow(Session& session, std::span<const TokenId> window, size_t first, int32_t vocab_size, Tally& tally) {
   session.Truncate(0);
   if (first > 1) FATHOM_CHECK_OK(session.Eval(window.first(first - 1)));
-  const size_t piece = static_cast<size_t>(std::max<int64_t>(1, kMostLogits / vocab_size));
+  const size_t piece = static_cast<size_t>(std::max<int64_t>(1, kPerplexityLogits / vocab_size));
   std::vector<float> logits;
   for (size_t at = first - 1; at + 1 < window.size(); at += piece) {
     const size_t count = std::min(piece, window.size() - 1 - at);

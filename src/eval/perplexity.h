@@ -14,6 +14,9 @@
 
 namespace fathom {
 
+/// Logits that are held at once: at most so many floats (256 MiB).
+inline constexpr int64_t kPerplexityLogits = int64_t{64} << 20;
+
 struct PerplexityParams {
   int32_t window = 512;
   int32_t stride = 0;  // 0: chunked

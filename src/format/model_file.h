@@ -71,6 +71,9 @@ class ModelFile {
   /// Printable metadata, for `inspect`: key and shortened value, in file order.
   virtual std::vector<std::pair<std::string, std::string>> Metadata() const = 0;
 
+  /// Copies bytes [offset, offset + out.size()) of a tensor, which lie within it (REQUIRED). Errors: those of reading, where
+  /// the bytes are not in memory.
+  virtual Status Read(const TensorInfo& tensor, int64_t offset, std::span<std::byte> out) const;
   /// What the kernel should do about a tensor's pages (read ahead, populate, …). Only a hint: nothing is reported.
   virtual void Advise(const TensorInfo& tensor, MapAdvice advice) const { (void)tensor, (void)advice; }
   /// kCorrupt when a file shrank since it was opened: its missing pages would end the program when touched.

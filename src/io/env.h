@@ -29,6 +29,7 @@ enum class MapAdvice {
   kSequential,  // aggressive, pages dropped soon after
   kWillNeed,    // start reading now, without waiting
   kPopulate,    // read now and map the pages; returns when all are there (where the kernel can, else as kWillNeed)
+  kDrop,        // not soon again: give the pages back, those of the page cache too that nobody else maps
 };
 
 struct MapOptions {

@@ -60,6 +60,8 @@ int ToMadvise(MapAdvice advice) {
 #else
       return MADV_WILLNEED;
 #endif
+    case MapAdvice::kDrop:
+      return MADV_DONTNEED;
   }
   return MADV_NORMAL;
 }
@@ -133,12 +135,15 @@ class PosixEnv : public Env {
     if (size == 0) return std::make_unique<MappedFile>(path, std::span<const std::byte>(), nullptr, probe, nullptr);
     void* base = ::mmap(nullptr, size, PROT_READ, MAP_SHARED | (options.populate ? MAP_POPULATE : 0), fd->get(), 0);
     if (base == MAP_FAILED) return SystemError(path, "cannot map", errno);
-    auto advise = [path, base](int64_t offset, int64_t bytes, MapAdvice advice) -> Status {
+    auto advise = [path, base, fd](int64_t offset, int64_t bytes, MapAdvice advice) -> Status {
       const int64_t page = ::sysconf(_SC_PAGESIZE);
       const int64_t begin = offset / page * page;
       std::byte* from = static_cast<std::byte*>(base) + begin;
       const auto length = static_cast<size_t>(offset + bytes - begin);
-      if (::madvise(from, length, ToMadvise(advice)) == 0) return {};
+      if (::madvise(from, length, ToMadvise(advice)) == 0) {
+        if (advice == MapAdvice::kDrop) (void)::posix_fadvise(fd->get(), begin, static_cast<off_t>(length), POSIX_FADV_DONTNEED);
+        return {};
+      }
       // Kernels before 5.14 do not know MADV_POPULATE_READ.
       if (errno == EINVAL && advice == MapAdvice::kPopulate && ::madvise(from, length, MADV_WILLNEED) == 0) return {};
       return SystemError(path, "madvise", errno);

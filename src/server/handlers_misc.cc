@@ -62,7 +62,8 @@ Answer HandleHealth(App& app, const Call&) {
 Answer HandleMetrics(App& app, const Call&) {
   HttpResponse response;
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-  response.body = app.metrics().Text(app.service().stats());
+  const auto plan = app.service().engine().memory_plan();
+  response.body = app.metrics().Text(app.service().stats(), plan ? plan->budget : 0);
   return {std::move(response), nullptr};
 }
 

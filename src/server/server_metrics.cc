@@ -1,5 +1,6 @@
 #include "server/server_metrics.h"
 
+#include "base/process_memory.h"
 #include "server/expert_metrics.h"
 
 namespace fathom {
@@ -23,7 +24,7 @@ void ServerMetrics::CountResult(const ServiceResult& result) {
   reasoning_total.Add(result.reasoning_tokens);
 }
 
-std::string ServerMetrics::Text(const ServiceStats& service) const {
+std::string ServerMetrics::Text(const ServiceStats& service, int64_t promised_bytes) const {
   MetricsText text;
   text.Gauge("fathom_build_info", "Version of the program.", 1, MetricsText::Label("version", FATHOM_VERSION));
   text.Histogram("fathom_time_to_first_token_seconds", "From a request's arrival to its first token.",
@@ -57,6 +58,11 @@ std::string ServerMetrics::Text(const ServiceStats& service) const {
   count("fathom_http_sent_bytes_total", "Bytes sent.", bytes_sent.value());
   gauge("fathom_http_connections", "Open connections.", connections.load());
   gauge("fathom_http_streams", "Answers in work.", streams.load());
+
+  const ProcessMemory process = ReadProcessMemory();
+  gauge("fathom_memory_resident_bytes", "Of the process, mapped files included.", process.resident);
+  gauge("fathom_memory_peak_bytes", "The most that it ever was.", process.peak);
+  if (promised_bytes > 0) gauge("fathom_memory_promised_bytes", "What --memory says.", promised_bytes);
 
   // The shape of the batch.
   gauge("fathom_requests_running", "Sequences in the batch.", service.running);

@@ -30,7 +30,8 @@ class ServerMetrics {
   void CountResult(const ServiceResult& result);
 
   /// All of it in Prometheus' text format.
-  std::string Text(const ServiceStats& service) const;
+  /// promised_bytes: of memory (EngineOptions::promise); 0: nothing was promised.
+  std::string Text(const ServiceStats& service, int64_t promised_bytes = 0) const;
 
  private:
   mutable std::mutex mutex_;
