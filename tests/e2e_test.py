@@ -307,6 +307,42 @@ class Measure(E2ETest):
         self.refused("perplexity", "-m", GGUF, "--ctx", "4096", path, status=2, says="tokens")
 
 
+class Memory(E2ETest):
+    def test_a_promise(self):
+        args = ("run", "-m", GGUF, "--json", "--temp", "0", "-n", "8", "--ignore-eos", "--ctx", "256")
+        env = {"XDG_CACHE_HOME": self.folder}
+        plain = json.loads(self.fathom(*args, "hello there", env=env).stdout)
+        self.assertNotIn("promised_bytes", plain["memory"])
+        done = self.fathom(*args, "--memory", "3GiB", "hello there", env=env)
+        report = json.loads(done.stdout)
+        self.assertEqual(report["tokens"], plain["tokens"])
+        memory = report["memory"]
+        self.assertEqual(memory["promised_bytes"], 3 << 30)
+        self.assertEqual(memory["weights_mapped_bytes"], 0)
+        self.assertGreater(memory["weights_resident_bytes"], 0)
+        self.assertLessEqual(memory["peak_resident_bytes"] + memory["page_cache_bytes"], 3 << 30)
+        self.assertIs(memory["promise_kept"], True)
+        for words in ("memory 3.0 GiB:", "weights", "keys and values", "buffers", "reserve"):
+            self.assertIn(words, done.stderr)
+        self.assertNotIn("memory 3.0 GiB:", self.fathom(*args, "-q", "--memory", "3GiB", "hello", env=env).stderr)
+
+    def test_too_small_a_promise_says_what_would_do(self):
+        done = self.refused("run", "-m", GGUF, "--memory", "1MiB", "hello", says="1 MiB do not hold this model")
+        self.assertRegex(done.stderr, r"at least \d+ MiB")
+        self.refused("run", "-m", GGUF, "--memory", "0", "hello", status=2, says="--memory 0")
+        self.refused("run", "-m", GGUF, "--memory", "lots", "hello", status=2, says="--memory lots")
+
+    def test_bench_and_perplexity_take_it_too(self):
+        report = json.loads(self.fathom("bench", "-m", GGUF, "-p", "8", "-n", "4", "-r", "1", "--json", "--memory",
+                                        "3GiB").stdout)
+        self.assertIs(report["memory"]["promise_kept"], True)
+        path = os.path.join(self.folder, "text.txt")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write("The quick brown fox jumps over the lazy dog. " * 20)
+        args = ("perplexity", "-m", GGUF, "--ctx", "64", "--json", path)
+        self.assertEqual(self.fathom(*args, "--memory", "3GiB").stdout, self.fathom(*args).stdout)
+
+
 class Pull(E2ETest):
     def test_catalogue(self):
         self.assertIn("smollm2-135m", self.fathom("pull").stdout)

@@ -212,6 +212,26 @@ class LifeTest(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("--cache-ram much: not a size", done.stderr)
 
+    def test_a_promise_of_memory(self):
+        done = self.run_serve("-m", self.model, "--memory", "1MiB")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, r"1 MiB do not hold this model, which needs at least \d+ MiB")
+        done = self.run_serve("-m", self.model, "--memory", "3GiB", "--cache-ram", "0")
+        self.assertEqual(done.returncode, 2)
+        plain = Serve(self.folder, self.model)
+        want = plain.chat("What is deep?", temperature=0, max_tokens=12)["choices"]
+        self.assertEqual(plain.stop(), 0)
+        server = Serve(self.folder, self.model, "--memory", "3GiB", "--cache-ram", "64MiB")
+        self.addCleanup(server.stop)
+        self.assertEqual(server.chat("What is deep?", temperature=0, max_tokens=12)["choices"], want)
+        text = server.request("GET", "/metrics")[2].decode()
+        values = dict(re.findall(r"^fathom_memory_(\w+)_bytes (\S+)$", text, re.M))
+        self.assertEqual(float(values["promised"]), 3 << 30)
+        self.assertLessEqual(float(values["resident"]), float(values["peak"]))
+        self.assertLessEqual(float(values["peak"]), float(values["promised"]))
+        self.assertIn("memory 3.0 GiB:", server.said())
+        self.assertIn("KV memory 64.0 MiB", server.said())
+
     def test_keys(self):
         fresh = self.run_serve("--new-api-key", "alice")
         self.assertEqual(fresh.returncode, 0)
