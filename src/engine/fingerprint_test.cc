@@ -75,7 +75,7 @@ TEST(Fingerprint, DoesNotChangeWithNamesAndOrder) {
   other.config_.max_position_embeddings = 9;
   other.files_ = {"elsewhere"};
   std::swap(other.tensors_[0], other.tensors_[1]);
-  EXPECT_EQ(ModelFingerprint(plain), ModelFingerprint(other));
+  EXPECT_EQ(*ModelFingerprint(plain), *ModelFingerprint(other));
 }
 
 TEST(Fingerprint, OfAFileIsStable) {
@@ -83,8 +83,8 @@ TEST(Fingerprint, OfAFileIsStable) {
   auto again = ModelFile::Open(FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf");
   auto other = ModelFile::Open(FATHOM_SOURCE_DIR "/tests/golden/gguf/v2lite-mainline.gguf");
   ASSERT_TRUE(file && again && other);
-  EXPECT_EQ(ModelFingerprint(**file), ModelFingerprint(**again));
-  EXPECT_NE(ModelFingerprint(**file), ModelFingerprint(**other));
+  EXPECT_EQ(*ModelFingerprint(**file), *ModelFingerprint(**again));
+  EXPECT_NE(*ModelFingerprint(**file), *ModelFingerprint(**other));
   const KvLayout layout{DType::kBF16, 3, 40};
   const KvSpace space = SpaceOf(**file, layout).value();
   EXPECT_EQ(space.layout, layout);
