@@ -55,6 +55,7 @@ struct CacheOptions {
   int64_t daily_write_bytes = 0;  // to the SSD; 0: no budget
   std::string key_file;           // 32 bytes or 64 hex digits: blocks on disk are encrypted
   bool io_uring = true, direct_io = true;
+  bool register_memory = true;  // blocks with io_uring; false where their memory may go back to the system meanwhile
   /// Values of one set of logits (the vocabulary's size). Kept prompts' last logits then live on disk too, in a share of
   /// disk_bytes; 0: in memory only, and what is there on disk is removed.
   int64_t logits_values = 0;

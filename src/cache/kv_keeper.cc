@@ -47,7 +47,8 @@ Result<std::unique_ptr<Tier>> KvCacheImpl::OpenSsd(int64_t capacity_bytes,
   options.progress = progress_;
   FATHOM_TRY(auto tier, SsdTier::Open(env_, *io_, space_, options, found));
   const std::lock_guard lock(pool_gone_mutex_);
-  if (!pool_gone_) pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
+  if (!pool_gone_ && options_.register_memory)
+    pool_.OnSlab([this](std::span<std::byte> slab) { io_->Register(slab); });
   return tier;
 }
 

@@ -9,6 +9,7 @@
 #include "engine/expert_memory.h"
 #include "engine/fingerprint.h"
 #include "engine/memory_setup.h"
+#include "engine/memory_share.h"
 #include "engine/service_impl.h"
 #include "engine/session.h"
 #include "engine/tokenizer_loader.h"
@@ -96,6 +97,8 @@ class EngineImpl final : public Engine {
   }
   void ReadTokenizer();
   Status ChooseContext();
+  /// The pool of a service that shares memory with experts, larger than it may be at the beginning. Errors: kResource.
+  Status SharePool(ServiceImpl::Parts& parts);
   /// Plans what the promise allows, and reads what is to be resident.
   Status KeepPromise();
   int64_t CachedBytesOfFiles() const {
@@ -109,6 +112,7 @@ class EngineImpl final : public Engine {
   const ResidentModel* resident_ = nullptr;  // file_, when it is one
   std::optional<MemoryPlan> plan_;
   int64_t cached_before_ = 0;  // of the files, in the page cache
+  bool shares_ = false;        // a service's pool and experts share what the promise leaves them
   const std::shared_ptr<std::atomic<int>> urgent_reads_ = std::make_shared<std::atomic<int>>(0);
   std::jthread warming_;  // reads file_'s mapping: destroyed before it
   std::unique_ptr<ThreadPool> pool_;
@@ -171,6 +175,8 @@ Status EngineImpl::KeepPromise() {
                           .threads = pool_->size()};
   FATHOM_TRY(plan_, PlanFor(*file_, options_, asked));
   cached_before_ = CachedBytesOfFiles();
+  // Who said how much either is to have gets that.
+  shares_ = plan_->slots > 0 && options_.promise.serving && options_.promise.kv_bytes < 0 && options_.experts.memory_bytes == 0;
   context_length_ = plan_->context;
   options_.prefill_chunk = std::min(options_.prefill_chunk, plan_->rows);
   options_.experts.memory_bytes = plan_->slots * plan_->slot_bytes;
@@ -259,16 +265,44 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
                            .prefill_rows = [this](int64_t base) { return PrefillRows(base); },
                            .pool = std::make_unique<KvPool>(kv_pool_->layout(), options.cache.memory_bytes),
                            .urgent_reads = urgent_reads_};
+  const bool shares = shares_ && options.cache.memory_bytes == plan_->kv_bytes;
+  if (shares) {
+    FATHOM_CHECK_OK(SharePool(parts));
+  }
   if (options.cache.enabled) {
     FATHOM_TRY(const KvSpace space, SpaceOf(*file_, kv_pool_->layout()));
     CacheOptions cache = options.cache;
     cache.logits_values = model_->config().vocab_size;
+    cache.register_memory = !shares;
     FATHOM_TRY(parts.cache, options.make_cache
                                 ? options.make_cache(space, *parts.pool)
                                 : KvCache::Create(Env::Default(), space, *parts.pool, cache));
     parts.pool->KeepReady(ReadyBytes(*parts.pool, context_length_));
   }
+  if (shares) {
+    ExpertStore& experts = *experts_->store();
+    parts.share = std::make_unique<MemoryShare>(MemoryShare::Parts{
+        .experts = experts,
+        .pool = *parts.pool,
+        .kv_begin = plan_->kv_bytes / parts.pool->layout().block_bytes() * parts.pool->layout().block_bytes(),
+        .kv_least = (context_length_ / KvLayout::kBlockTokens + 2) * parts.pool->layout().block_bytes(),
+        .least_slots = LeastSlots(experts.layout().geometry()),
+        .cache = parts.cache ? std::function<CacheStats()>([cache = parts.cache.get()] { return cache->stats(); }) : nullptr});
+  }
   return std::make_unique<ServiceImpl>(std::move(parts), options);
+}
+
+Status EngineImpl::SharePool(ServiceImpl::Parts& parts) {
+  ExpertStore& experts = *experts_->store();
+  const int64_t slot = experts.layout().slot_bytes(), least = LeastSlots(experts.layout().geometry());
+  const int64_t block = kv_pool_->layout().block_bytes(), begin = plan_->kv_bytes / block * block;
+  const int64_t most = MemoryShare::MostKvBytes(begin, block, experts.slots(), least, slot);
+  // What the larger pool takes beside its blocks comes from experts.
+  const int64_t beside = KvOverhead(true, most) - KvOverhead(true, begin);
+  const int64_t slots = std::max(least, experts.slots() - (beside + slot - 1) / slot);
+  FATHOM_CHECK_OK(experts.Resize(slots));
+  parts.pool = std::make_unique<KvPool>(kv_pool_->layout(), MemoryShare::MostKvBytes(begin, block, slots, least, slot));
+  return {};
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ class ExpertMemory {
   /// The share of uses, by what was measured in earlier runs, that falls on as many experts as there are slots; -1: nothing
   /// was measured.
   double HotShareOfSlots() const { return hot_share_; }
+  ExpertStore* store() const { return store_.get(); }  // nullptr: experts are used where they lie
   bool streams() const { return store_ != nullptr; }
   /// Rows for a piece of a prompt that would otherwise have `base`: what prefill_rows.h says, by rates measured so far.
   /// Thread-safe.

@@ -20,11 +20,7 @@ int64_t Reserve(int64_t budget) { return 24 * kMiB + budget / 50; }
 
 int64_t SlotMemoryOf(int64_t slots, int64_t slot_bytes) { return slots > 0 ? slots * slot_bytes + kHugePage : 0; }
 
-/// Beside the blocks: slabs' last huge pages, and the logits that a pool's cache keeps (cache/kv_keeper.cc).
-int64_t KvMemoryOf(const MemoryPlanInput& in, int64_t bytes) {
-  const int64_t logits = in.shared_pool ? std::clamp(bytes / 32, 4 * kMiB, 256 * kMiB) : 0;
-  return bytes + (bytes / kSlab + 1) * std::min(bytes, kHugePage) + logits;
-}
+int64_t KvMemoryOf(const MemoryPlanInput& in, int64_t bytes) { return bytes + KvOverhead(in.shared_pool, bytes); }
 
 int64_t KvBytesOf(const MemoryPlanInput& in, int64_t context) {
   return (context + in.kv_block_tokens - 1) / in.kv_block_tokens * in.kv_block_bytes;
@@ -216,6 +212,12 @@ class Planner {
 };
 
 }  // namespace
+
+// Logits as in cache/kv_keeper.cc.
+int64_t KvOverhead(bool shared_pool, int64_t bytes) {
+  const int64_t logits = shared_pool ? std::clamp(bytes / 32, 4 * kMiB, 256 * kMiB) : 0;
+  return (bytes / kSlab + 1) * std::min(bytes, kHugePage) + logits;
+}
 
 int64_t MemoryPlan::slot_memory() const { return SlotMemoryOf(slots, slot_bytes); }
 

@@ -83,6 +83,10 @@ Result<MemoryPlan> PlanMemory(const MemoryPlanInput& input);
 /// The least budget, in whole MiB, that PlanMemory takes.
 int64_t LeastMemory(const MemoryPlanInput& input);
 
+/// What a pool of so many bytes of blocks takes beside them: slabs' last huge pages and, where prefixes are kept in it (shared),
+/// logits.
+int64_t KvOverhead(bool shared_pool, int64_t bytes);
+
 /// Of uses by so many passes, the share that falls on the `slots` experts used most. -1 without uses.
 double HotShare(std::span<const float> heat, int64_t slots);
 

@@ -13,10 +13,9 @@ namespace {
 
 constexpr int32_t kLeastRows = 32;
 
-/// As ExpertMemory asks for: what a token needs of a layer, and as many again that are arriving.
-int64_t LeastSlots(const ExpertGeometry& geometry) { return std::min<int64_t>(2 * geometry.top_k, geometry.count()); }
-
 }  // namespace
+
+int64_t LeastSlots(const ExpertGeometry& geometry) { return std::min<int64_t>(2 * geometry.top_k, geometry.count()); }
 
 Result<MemoryPlanInput> MemoryInputOf(const ModelFile& file, const EngineOptions& options, const MemoryAsked& asked) {
   const ModelConfig& config = file.config();

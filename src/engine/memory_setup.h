@@ -8,6 +8,7 @@
 #include "engine/engine.h"
 #include "engine/memory_plan.h"
 #include "engine/resident_model.h"
+#include "experts/expert_id.h"
 #include "format/model_file.h"
 #include "io/env.h"
 #include "model/kv_layout.h"
@@ -21,6 +22,9 @@ struct MemoryAsked {
   int32_t most_context = 0;  // else at most so much
   int threads = 1;
 };
+
+/// What a token needs of a layer, and as many again that are arriving (as ExpertMemory asks for).
+int64_t LeastSlots(const ExpertGeometry& geometry);
 
 /// REQUIRES: all else that takes memory for good (the tokenizer, the threads) is there: what the process takes now counts as
 /// taken. Errors: as PlanMemory, and those of ExpertLayout.

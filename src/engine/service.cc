@@ -167,6 +167,7 @@ void ServiceImpl::Run() {
     SettleLoads();
     Step();
     Publish();
+    if (parts_.share) parts_.share->Tick(Seconds(Clock::now().time_since_epoch()), rates_.prefill());
   }
 }
 
@@ -298,6 +299,7 @@ void ServiceImpl::Publish() {
   counts_.prefill_rate = rates_.prefill_rate();
   counts_.decode_rate = rates_.decode_rate();
   counts_.prefilling = prefilling;
+  counts_.kv_share_bytes = parts_.share ? parts_.share->kv_bytes() : 0;
   stats_ = counts_;
   waiting_ = waiting + static_cast<int32_t>(arrived_.size());
 }

@@ -85,6 +85,7 @@ struct ServiceStats {
   int64_t steps = 0, prompt_tokens = 0, cached_tokens = 0, generated_tokens = 0;
   int64_t draft_tokens = 0, draft_accepted = 0;  // guessed ahead; of them, those that were right
   int64_t step_rows = 0;           // of the last step
+  int64_t kv_share_bytes = 0;      // of what is shared with experts, that the KV pool has; 0: nothing is shared
   double prefill_rate = 0, decode_rate = 0;  // tokens a second, recent mean over all requests
   CacheStats cache;
   std::optional<ExpertStoreStats> experts;  // where they are streamed

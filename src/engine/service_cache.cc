@@ -241,7 +241,7 @@ int64_t ServiceImpl::FreeBlocks() {
   int64_t held = 0;
   for (const auto& sequence : sequences_) held += static_cast<int64_t>(sequence->kv.blocks().size());
   // Shared blocks were counted more than once; that matters only when memory is short.
-  if (2 * held > total_blocks_) {
+  if (parts_.share || 2 * held > total_blocks_) {
     distinct_.clear();
     for (const auto& sequence : sequences_) {
       for (const KvBlockRef& block : sequence->kv.blocks()) distinct_.push_back(block.get());
@@ -249,7 +249,8 @@ int64_t ServiceImpl::FreeBlocks() {
     std::sort(distinct_.begin(), distinct_.end());
     held = std::unique(distinct_.begin(), distinct_.end()) - distinct_.begin();
   }
-  return std::max<int64_t>(0, total_blocks_ - held - hidden_blocks_);
+  const int64_t lent = parts_.share ? parts_.share->ballast_blocks() : 0;
+  return std::max<int64_t>(0, total_blocks_ - lent - held - hidden_blocks_);
 }
 
 }  // namespace fathom

@@ -35,6 +35,7 @@
 
 #include "engine/generation.h"
 #include "engine/layer_waiter.h"
+#include "engine/memory_share.h"
 #include "engine/rate_meter.h"
 #include "engine/scheduler.h"
 #include "engine/sequence_drafts.h"
@@ -59,6 +60,7 @@ class ServiceImpl final : public Service {
     std::function<int64_t(int64_t)> prefill_rows = {};
     std::unique_ptr<KvPool> pool;
     std::unique_ptr<KvCache> cache = nullptr;  // may be nullptr
+    std::unique_ptr<MemoryShare> share = nullptr;  // of memory with experts; may be nullptr
     std::shared_ptr<std::atomic<int>> urgent_reads = nullptr;  // told how many sequences wait for the disk
   };
   /// Options in range; the message names the field (kInvalidArgument).

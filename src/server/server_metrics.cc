@@ -63,6 +63,8 @@ std::string ServerMetrics::Text(const ServiceStats& service, int64_t promised_by
   gauge("fathom_memory_resident_bytes", "Of the process, mapped files included.", process.resident);
   gauge("fathom_memory_peak_bytes", "The most that it ever was.", process.peak);
   if (promised_bytes > 0) gauge("fathom_memory_promised_bytes", "What --memory says.", promised_bytes);
+  if (service.kv_share_bytes > 0)
+    gauge("fathom_memory_kv_share_bytes", "Of memory shared with experts, what keys and values have.", service.kv_share_bytes);
 
   // The shape of the batch.
   gauge("fathom_requests_running", "Sequences in the batch.", service.running);
