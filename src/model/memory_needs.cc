@@ -76,9 +76,9 @@ int64_t ScratchBytes(const ModelConfig& config, const PassShape& shape) {
                           int64_t{40} * std::max(moe.num_experts_per_tok, 1));
   bytes += shape.logit_rows * (4 * hidden + Quantized(1, hidden)) + 2 * Quantized(1, std::max(widest, inner));
   // Attention: 16 tiles of 16 lanes a thread (queries, states), one block of 64 rows unpacked, and the states of a long
-  // context's segments, which are computed apart while tiles are few.
+  // context's segments, which are computed apart while tiles are few. And what a thread's stack and allocator come to.
   const int64_t lanes = 16, state = (v_dim + 3) * lanes * 4;
-  bytes += shape.threads * (16 * lanes * (k_dim + 64) * 6 + 32 * state + 64 * (k_dim + v_dim) * 8 + (int64_t{64} << 10));
+  bytes += shape.threads * (16 * lanes * (k_dim + 64) * 6 + 32 * state + 64 * (k_dim + v_dim) * 8 + (int64_t{2} << 20));
   bytes += shape.sequences * shape.threads * (shape.context / 1024 + 8) * state;
   // About fifty buffers, each of whole huge pages when it is large.
   return bytes + std::min<int64_t>(bytes / 4, int64_t{32} << 20);
