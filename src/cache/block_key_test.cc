@@ -76,11 +76,15 @@ TEST(BlockKey, ChainDependsOnParentTokensOrderAndCount) {
 TEST(BlockKey, ValuesAreStable) {
   KvSpace empty;
   empty.layout = {.dtype = DType::kF32, .layers = 0, .row_values = 0};
+  empty.layout_version = 1;
   const BlockKey root = RootKey(empty, "tenant");
   EXPECT_EQ(ToHex(empty.Digest()), "de4f454e87ba0d3bef282ffbf0f6f2f7");
   EXPECT_EQ(ToHex(root), "72e2fe5293ef1bda4032a39a9210f653");
   EXPECT_EQ(ToHex(ChainKey(root, Tokens(1, 7))), "9c84763066094026b292fde571da806a");
   EXPECT_EQ(ToHex(ChainKey(root, Tokens(64, 100000))), "30d850681ae138f0ad8d3978e600edf3");
+  empty.layout_version = 2;
+  EXPECT_EQ(ToHex(empty.Digest()), "b1505d2ceaddbe07d1c874edab1d7ad4");
+  EXPECT_EQ(ToHex(RootKey(empty, "tenant")), "491ab0728a465237256ffc0f9d13c5c0");
 }
 
 TEST(BlockKey, HexHasHighHalfFirst) {

@@ -125,8 +125,9 @@ TEST_P(ExpertMemoryTest, LongPiecesReadEveryExpertOnceAndGiveTheSameBits) {
     EXPECT_GT(stats->ahead_reads, 0);
     EXPECT_EQ(stats->hinted, 0);
     EXPECT_EQ(stats->leased, 0);
+    // Nothing gives way: what the first piece did not choose, and was not read in time beside it, comes later, once.
     if (slots >= all) {
-      EXPECT_EQ(streamed->reads[1] + streamed->reads[2], 0);
+      EXPECT_LE(streamed->reads[0] + streamed->reads[1] + streamed->reads[2], all);
     }
   }
 }

@@ -114,8 +114,8 @@ TEST_P(Speculate, ASessionsAnswersAndWhatItHoldsAfterwards) {
       }
     }
   }
-  EXPECT_GT(accepted, 100);
-  EXPECT_GT(drafted - accepted, 100);
+  EXPECT_GT(accepted, 50);  // both ways were gone, many times; how often is the random model's business
+  EXPECT_GT(drafted - accepted, 50);
 }
 
 // A service's answers, in company, are a plain session's; so is what it has kept for the next turn.
@@ -179,7 +179,7 @@ TEST_P(Speculate, AnswersInCompanyAndFromTheCache) {
       }
     }
     const ServiceStats stats = service->stats();
-    EXPECT_GT(stats.draft_accepted, 200);
+    EXPECT_GT(stats.draft_accepted, 50);
     EXPECT_GT(stats.draft_tokens, stats.draft_accepted);
     EXPECT_LT(stats.steps, stats.generated_tokens);
   }
