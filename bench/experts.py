@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Decoding a model that is larger than memory: `fathom bench --memory` beside llama.cpp (mmap) and ik_llama.cpp
+"""A model that is larger than memory: `fathom bench --memory` beside llama.cpp (mmap) and ik_llama.cpp
 (--defer-experts), each under the same memory cgroup, in turn.
 
     python3 bench/experts.py run --fathom build/release/fathom -m v2lite.gguf --memory 3GiB -o out.jsonl \\
-            [--llama PATH/llama-bench] [--ik PATH/llama-bench] [-n 32] [--rounds 3] [--readahead 128]
+            [--llama PATH/llama-bench] [--ik PATH/llama-bench] [-n 32 | -p 2048] [--rounds 3] [--readahead 128]
     python3 bench/experts.py table out.jsonl         the results so far as Markdown
 
 `fathom synth --config deepseek-v2-lite --type q4_k_m -o v2lite.gguf` makes such a model with random weights. It routes
@@ -11,9 +11,9 @@ almost uniformly, or stickily where the tokens are alike: --replay-routing FILE 
 routing went (no peer can do that).
 
 Every run starts with an empty page cache. The limit counts page cache too, so a peer's mapped weights live within it; what
-fathom keeps outside its own promise would too. Printed beside the speed: the most that the cgroup held, the disk's speed
-for direct reads as large as an expert's matrices (measured just before each round), and for fathom the share of the speed
-that its missing bytes would allow at that disk speed. --readahead sets the block device's read-ahead in KiB for the time
+fathom keeps outside its own promise would too. Printed beside the speed: the most that the cgroup held, and for fathom the
+share of the speed that its missing bytes would allow at the disk's speed for direct reads as large as an expert's matrices
+(measured just before each round), and the shares of the time in which the disk was reading and in which nobody waited for it. --readahead sets the block device's read-ahead in KiB for the time
 of the runs: it decides the fate of mapped weights (8 MiB read in vain a fault, or 128 KiB), so peers deserve both.
 
 Needs root (cgroup v1 or v2 with the memory controller, drop_caches), Python 3 and nothing else; without root it says so
@@ -45,29 +45,29 @@ def size_of(text):
 
 # What programs say.
 
-def fathom_result(text, generated, repetitions):
-    """tokens/s and what it read, from `fathom bench -p 0 --json`."""
+def fathom_result(text, kind):
+    """tokens/s and what it read, from `fathom bench --json`; kind: "decode" or "prefill"."""
     report = json.loads(text)
-    row = {"tokens_per_second": report["results"][0]["decode_tokens_per_second"]["median"]}
+    result = report["results"][0]
+    row = {"tokens_per_second": result[f"{kind}_tokens_per_second"]["median"]}
     memory = report.get("memory") or {}
     row["peak"] = memory.get("peak_resident_bytes")
     row["kept"] = memory.get("promise_kept")
-    experts = report.get("experts")
-    if experts and experts["uses"]:
-        # The bench warms up with two tokens.
-        tokens = generated * repetitions + 2
-        row["bytes_per_token"] = experts["bytes_read"] / tokens
-        row["hit_share"] = experts["hits"] / experts["uses"]
-        row["slots"] = experts["slots"]
-        row["stall_seconds"] = experts["stall_seconds"]
+    work = result.get(f"{kind}_experts")
+    if work and work["uses"]:
+        row["bytes_per_token"] = work["bytes_read"] / work["tokens"]
+        row["hit_share"] = work["hits"] / work["uses"]
+        row["slots"] = report["experts"]["slots"]
+        row["disk_busy"] = min(1.0, work["busy_seconds"] / work["seconds"])
+        row["computing"] = max(0.0, 1 - work["stall_seconds"] / work["seconds"])
     return row
 
 
-def llama_result(text):
+def llama_result(text, kind):
     """tokens/s from llama-bench -o json; ik_llama.cpp's prints lines before it."""
     rows = json.loads(text[text.index("["):])
-    decode = [row for row in rows if row.get("n_gen", 0) > 0]
-    return {"tokens_per_second": decode[0]["avg_ts"]}
+    wanted = "n_gen" if kind == "decode" else "n_prompt"
+    return {"tokens_per_second": [row for row in rows if row.get(wanted, 0) > 0][0]["avg_ts"]}
 
 
 def disk_share(row, disk_rate):
@@ -79,7 +79,8 @@ def disk_share(row, disk_rate):
 
 def table(rows):
     """Markdown: a line a program, medians over rounds, and fathom's ratio to each within rounds."""
-    lines = ["| | tokens/s | fathom is | peak in the cgroup | of the disk's bound |", "|---|---|---|---|---|"]
+    lines = ["| | tokens/s | fathom is | peak in the cgroup | of the disk's bound | disk busy, computing |",
+             "|---|---|---|---|---|---|"]
     by_round = {}
     for row in rows:
         if row.get("tokens_per_second"):
@@ -93,13 +94,16 @@ def table(rows):
                   for key, there in by_round.items()
                   if key[:2] == (memory, readahead) and program in there and "fathom" in there]
         shares = [row["disk_share"] for row in good if row.get("disk_share")]
+        busy = [(row["disk_busy"], row["computing"]) for row in good if "disk_busy" in row]
         peaks = [row["cgroup_peak"] for row in mine if row.get("cgroup_peak")]
         speed = f"{statistics.median(row['tokens_per_second'] for row in good):.2f}" if good else mine[-1]["failed"]
         where = f"{memory}" + (f", readahead {readahead} KiB" if readahead else "")
         lines.append(f"| {program} ({where}) | {speed} | "
                      + (f"{statistics.median(ratios):.2f}×" if ratios and program != "fathom" else "") + " | "
                      + (f"{max(peaks) / 2**30:.2f} GiB" if peaks else "") + " | "
-                     + (f"{100 * statistics.median(shares):.0f} %" if shares else "") + " |")
+                     + (f"{100 * statistics.median(shares):.0f} %" if shares else "") + " | "
+                     + (f"{100 * statistics.median(b[0] for b in busy):.0f} %, {100 * statistics.median(b[1] for b in busy):.0f} %"
+                        if busy else "") + " |")
     return "\n".join(lines)
 
 
@@ -230,12 +234,13 @@ class ReadAhead:
 def commands(args):
     """By program: its command line."""
     common = ["-m", args.model, "-t", str(args.threads)]
-    fathom = [args.fathom, "bench", *common, "-p", "0", "-n", str(args.generate), "-r", str(args.repetitions), "--json",
+    work = ["-p", str(args.prompt), "-n", "0"] if args.prompt else ["-p", "0", "-n", str(args.generate)]
+    fathom = [args.fathom, "bench", *common, *work, "-r", str(args.repetitions), "--json",
               "-q", "--memory", args.memory]
     if args.replay_routing:
         fathom += ["--replay-routing", args.replay_routing]
     every = {"fathom": fathom + args.fathom_flags.split()}
-    bench = ["-p", "0", "-n", str(args.generate), "-r", str(args.repetitions), "-o", "json"]
+    bench = [*work, "-r", str(args.repetitions), "-o", "json"]
     if args.llama:
         every["llama.cpp"] = [args.llama, *common, *bench, *args.llama_flags.split()]
     if args.ik:
@@ -267,6 +272,7 @@ def run(args):
     limit = size_of(args.limit or args.memory)
     readahead = ReadAhead(args.model, args.readahead)
     rows = []
+    kind = "prefill" if args.prompt else "decode"
     try:
         programs = commands(args)
         for number in range(args.rounds):
@@ -279,14 +285,14 @@ def run(args):
                 drop_page_cache()
                 text, failed, peak = run_limited(programs[name], limit, args.timeout)
                 row = {"program": name, "round": number, "memory": args.memory, "readahead": args.readahead,
-                       "limit": limit, "cgroup_peak": peak, "disk_bytes_per_second": disk, "routing": args.replay_routing}
+                       "limit": limit, "cgroup_peak": peak, "disk_bytes_per_second": disk, "routing": args.replay_routing, "prompt": args.prompt}
                 if failed:
                     row["failed"] = failed
                 elif name == "fathom":
-                    row.update(fathom_result(text, args.generate, args.repetitions))
+                    row.update(fathom_result(text, kind))
                     row["disk_share"] = disk_share(row, disk)
                 else:
-                    row.update(llama_result(text))
+                    row.update(llama_result(text, kind))
                 rows.append(row)
                 print(json.dumps(row), flush=True)
                 if args.output:
@@ -314,6 +320,7 @@ def main():
     runs.add_argument("--replay-routing", help="a recorded routing for fathom")
     runs.add_argument("-t", "--threads", type=int, default=2)
     runs.add_argument("-n", "--generate", type=int, default=32)
+    runs.add_argument("-p", "--prompt", type=int, default=0, help="measure prefill of so many tokens, not decoding")
     runs.add_argument("-r", "--repetitions", type=int, default=1, help="inside one run of a program")
     runs.add_argument("--rounds", type=int, default=3)
     runs.add_argument("--readahead", type=int, help="of the block device, KiB; default: as it is")

@@ -108,20 +108,25 @@ class ExpertsBenchTest(unittest.TestCase):
                 self.experts.size_of(text)
 
     def test_what_programs_print(self):
-        fathom = json.dumps({"results": [{"decode_tokens_per_second": {"median": 4.0}}],
-                             "memory": {"peak_resident_bytes": 100, "promise_kept": True},
-                             "experts": {"uses": 1000, "hits": 400, "bytes_read": 34 * 10**9, "slots": 7,
-                                         "stall_seconds": 1.5}})
-        row = self.experts.fathom_result(fathom, 32, 1)
+        work = {"tokens": 34, "seconds": 10.0, "stall_seconds": 1.5, "busy_seconds": 9.0, "bytes_read": 34 * 10**9,
+                "uses": 1000, "hits": 400}
+        fathom = json.dumps({"results": [{"decode_tokens_per_second": {"median": 4.0}, "decode_experts": work,
+                                          "prefill_tokens_per_second": {"median": 64.0}}],
+                             "memory": {"peak_resident_bytes": 100, "promise_kept": True}, "experts": {"slots": 7}})
+        row = self.experts.fathom_result(fathom, "decode")
         self.assertEqual(row["tokens_per_second"], 4.0)
         self.assertEqual(row["bytes_per_token"], 10**9)
         self.assertEqual(row["hit_share"], 0.4)
+        self.assertEqual((row["disk_busy"], row["computing"], row["slots"]), (0.9, 0.85, 7))
         self.assertIs(row["kept"], True)
+        self.assertEqual(self.experts.fathom_result(fathom, "prefill")["tokens_per_second"], 64.0)
         self.assertEqual(self.experts.disk_share(row, 5e9), 0.8)
-        resident = self.experts.fathom_result('{"results": [{"decode_tokens_per_second": {"median": 4.0}}]}', 32, 1)
+        resident = self.experts.fathom_result('{"results": [{"decode_tokens_per_second": {"median": 4.0}}]}', "decode")
         self.assertIsNone(self.experts.disk_share(resident, 5e9))
         peer = 'loading\n[{"n_gen": 0, "avg_ts": 99.0}, {"n_gen": 32, "avg_ts": 2.5}]\n'
-        self.assertEqual(self.experts.llama_result(peer), {"tokens_per_second": 2.5})
+        self.assertEqual(self.experts.llama_result(peer, "decode"), {"tokens_per_second": 2.5})
+        peer = '[{"n_prompt": 512, "n_gen": 0, "avg_ts": 99.0}]'
+        self.assertEqual(self.experts.llama_result(peer, "prefill"), {"tokens_per_second": 99.0})
 
     def test_table(self):
         def row(program, number, speed, **more):

@@ -34,7 +34,9 @@ class Bench {
     for (int repetition = 0; repetition < params_.repetitions; ++repetition) {
       if (params_.prompt_tokens > 0) {
         const double before = hooks_.arithmetic ? hooks_.arithmetic() : 0;
+        const auto experts = engine_.expert_stats();
         FATHOM_TRY(const double seconds, TimePrefill(fmt::format("prefill at depth {}", result.depth)));
+        AddExperts(experts, seconds, params_.prompt_tokens, result.prefill_experts);
         const double after = hooks_.arithmetic ? hooks_.arithmetic() : 0;
         session_->Truncate(result.depth);
         prefill.push_back(static_cast<double>(params_.prompt_tokens) / seconds);
@@ -42,7 +44,9 @@ class Bench {
       }
       if (params_.generated_tokens > 0) {
         const double before = hooks_.bandwidth ? hooks_.bandwidth() : 0;
+        const auto experts = engine_.expert_stats();
         FATHOM_TRY(const double seconds, TimeDecode(fmt::format("decode at depth {}", result.depth)));
+        AddExperts(experts, seconds, params_.generated_tokens, result.decode_experts);
         const double after = hooks_.bandwidth ? hooks_.bandwidth() : 0;
         session_->Truncate(result.depth);
         decode.push_back(static_cast<double>(params_.generated_tokens) / seconds);
@@ -66,6 +70,18 @@ class Bench {
     if (before <= 0 || after <= 0) return;
     ceilings.insert(ceilings.end(), {before, after});
     if (reached > 0) shares.push_back(reached / ((before + after) / 2));
+  }
+
+  void AddExperts(const std::optional<ExpertStoreStats>& before, double seconds, int64_t tokens, ExpertWork& work) {
+    const auto after = engine_.expert_stats();
+    if (!before || !after) return;
+    work.seconds += seconds;
+    work.tokens += tokens;
+    work.stall_seconds += after->stall_seconds - before->stall_seconds;
+    work.busy_seconds += after->busy_seconds - before->busy_seconds;
+    work.bytes_read += after->bytes_read - before->bytes_read;
+    work.uses += after->uses - before->uses;
+    work.hits += after->hits - before->hits;
   }
 
   /// Runs of their own: reading the clock between operations is not for the figures above.

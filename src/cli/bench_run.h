@@ -34,6 +34,14 @@ struct Spread {
 };
 Spread SpreadOf(std::vector<double> values);
 
+/// What runs read of experts, all repetitions together.
+struct ExpertWork {
+  double seconds = 0;        // that the runs took
+  double stall_seconds = 0;  // of them, waiting for experts
+  double busy_seconds = 0;   // of them, with anything being read
+  int64_t tokens = 0, bytes_read = 0, uses = 0, hits = 0;
+};
+
 struct DepthResult {
   int64_t depth = 0;
   Spread prefill;  // tokens/s
@@ -43,6 +51,7 @@ struct DepthResult {
   Spread bandwidth_share;          // of each decode run: bytes_per_token * rate / mean bandwidth around it
   Spread arithmetic;               // operations/s that the kernels could do, around the prefill runs
   Spread arithmetic_share;         // of each prefill run: operations_per_token * rate / mean of the peaks around it
+  ExpertWork prefill_experts, decode_experts;  // zeros where all of the model is in memory
   Roofline prefill_roofline, decode_roofline;  // empty unless asked for
 };
 

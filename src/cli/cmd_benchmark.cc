@@ -60,6 +60,14 @@ ordered_json ToJson(const Roofline& roofline) {
   return object;
 }
 
+ordered_json ToJson(const ExpertWork& work) {
+  if (work.tokens == 0) return nullptr;
+  return {{"tokens", work.tokens},           {"seconds", work.seconds},
+          {"stall_seconds", work.stall_seconds}, {"busy_seconds", work.busy_seconds},
+          {"bytes_read", work.bytes_read},   {"uses", work.uses},
+          {"hits", work.hits}};
+}
+
 void PrintJson(const Engine& engine, const BenchParams& params, const std::vector<DepthResult>& results,
                const std::vector<SpeculationBenchResult>& speculation) {
   ordered_json report;
@@ -83,6 +91,8 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
     row["bandwidth_share"] = ToJson(result.bandwidth_share, 1);
     row["arithmetic_gop_per_second"] = ToJson(result.arithmetic, 1e-9);
     row["arithmetic_share"] = ToJson(result.arithmetic_share, 1);
+    if (const auto work = ToJson(result.prefill_experts); !work.is_null()) row["prefill_experts"] = work;
+    if (const auto work = ToJson(result.decode_experts); !work.is_null()) row["decode_experts"] = work;
     if (params.roofline) {
       row["prefill_roofline"] = ToJson(result.prefill_roofline);
       row["decode_roofline"] = ToJson(result.decode_roofline);
@@ -144,6 +154,13 @@ void PrintRoofline(const char* what, int64_t depth, int64_t tokens, const Roofli
   print(roofline.total);
 }
 
+void PrintExpertWork(const char* what, int64_t depth, const ExpertWork& work) {
+  if (work.tokens == 0 || !(work.seconds > 0)) return;
+  fmt::print("{} at depth {}: {} read a token; the disk was busy {:.0f} % of the time, computing {:.0f} %\n", what, depth,
+             HumanBytes(work.bytes_read / work.tokens), 100 * std::min(1.0, work.busy_seconds / work.seconds),
+             100 * std::max(0.0, 1 - work.stall_seconds / work.seconds));
+}
+
 void PrintSpeculation(const std::vector<SpeculationBenchResult>& results) {
   if (results.empty()) return;
   fmt::print("\n{:>10}  {:>22}  {:>22}  {:>18}  {:>14}\n", "guessing", "without tok/s", "with tok/s", "ratio", "right");
@@ -187,7 +204,12 @@ void PrintText(const Engine& engine, const BenchParams& params, const std::vecto
     PrintRoofline("decode", r.depth, params.generated_tokens, r.decode_roofline);
   }
   if (const auto experts = engine.expert_stats(); experts && experts->uses > 0) {
-    fmt::print("\n{}\n", ExpertReport(*experts));
+    fmt::print("\n");
+    for (const DepthResult& r : results) {
+      PrintExpertWork("prefill", r.depth, r.prefill_experts);
+      PrintExpertWork("decode", r.depth, r.decode_experts);
+    }
+    fmt::print("{}\n", ExpertReport(*experts));
   }
 }
 

@@ -48,16 +48,15 @@ void AddModelOptions(CLI::App& command, ModelOptions& options) {
                   "and int8 need 0.6 of bf16's memory and cost a little accuracy)")
       ->type_name("TYPE")
       ->check(CLI::IsMember(kKvTypes));
-  AddMemoryOptions(command, options);
-  command.add_option("--expert-bias", options.expert_bias, kExpertBiasHelp)
-      ->group("Memory and experts")
+  AddMemoryOptions(command, options)
+      .add_option("--expert-bias", options.expert_bias, kExpertBiasHelp)
       ->type_name("X")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command.add_flag("-q,--quiet", options.quiet, "no progress and no statistics on stderr");
 }
 
-void AddMemoryOptions(CLI::App& command, ModelOptions& options) {
+CLI::App& AddMemoryOptions(CLI::App& command, ModelOptions& options) {
   auto* experts = command.add_option_group("Memory and experts");
   experts
       ->add_option("--memory", options.memory,
@@ -78,6 +77,7 @@ void AddMemoryOptions(CLI::App& command, ModelOptions& options) {
       ->add_option("--replay-routing", options.replay_routing,
                    "send tokens to the experts of a record instead (for measurements: the text means nothing)")
       ->type_name("FILE");
+  return *experts;
 }
 
 void AddSpeculationOption(CLI::App& command, ModelOptions& options) {

@@ -33,7 +33,7 @@ struct ModelOptions {
 /// -m, -t, --ctx, --kv-type, those of AddMemoryOptions, --expert-bias, --quiet.
 void AddModelOptions(CLI::App& command, ModelOptions& options);
 /// --memory, --expert-memory, --record-routing, --replay-routing.
-void AddMemoryOptions(CLI::App& command, ModelOptions& options);
+CLI::App& AddMemoryOptions(CLI::App& command, ModelOptions& options);
 /// --speculate, for commands that generate.
 void AddSpeculationOption(CLI::App& command, ModelOptions& options);
 /// What --expert-bias means, for its help.
