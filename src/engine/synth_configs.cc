@@ -109,6 +109,14 @@ ModelConfig GlmFlash() {
   return config;
 }
 
+// Nobody's model: V3's gate and attention at a size between V2-Lite and V2, to fill a disk with.
+ModelConfig Middle() {
+  auto config = Mla("120B shape", 49, 4096, 32, 1536, 102400, 163840);
+  SetSigmoid(config, {128, 1, 8, 1536, 12288, 1, 4, 2, 2.5f});
+  SetYarn(config, 40, 32, 1.0f);
+  return config;
+}
+
 ModelConfig Tiny() {
   auto config = Mla("fathom tiny", 4, 256, 4, 128, 4096, 4096);
   SetSigmoid(config, {16, 1, 4, 128, 512, 1, 4, 2, 2.5f});
@@ -178,6 +186,7 @@ constexpr SynthConfig kConfigs[] = {
     {"tiny", "V3's shape at 9M weights: 4 layers, 16 experts, 4096 tokens", Tiny},
     {"deepseek-v2-lite", "16B, 2.7B active: 27 layers, 64 experts, no q_lora", DeepseekV2Lite},
     {"deepseek-v2", "236B, 21B active: 60 layers, 160 experts in 8 groups", DeepseekV2},
+    {"moe-120b", "120B, 11B active: 49 layers, 128 experts, V3's gate; nobody's, to fill a disk with", Middle},
     {"deepseek-v3", "671B, 37B active (V3, R1, V3.1): 61 layers, 256 experts", DeepseekV3},
     {"r2", "1.2T, 78B active: this project's proposal, 64 layers, 256 experts, top 12", R2},
     {"kimi-k2", "1T, 32B active: 61 layers, 384 experts, 64 heads", KimiK2},
