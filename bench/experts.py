@@ -13,7 +13,7 @@ routing went (no peer can do that).
 Every run starts with an empty page cache. The limit counts page cache too, so a peer's mapped weights live within it; what
 fathom keeps outside its own promise would too. Printed beside the speed: the most that the cgroup held, and for fathom the
 share of the speed that its missing bytes would allow at the disk's speed for direct reads as large as an expert's matrices
-(measured just before each round), and the shares of the time in which the disk was reading and in which nobody waited for it. --readahead sets the block device's read-ahead in KiB for the time
+(measured before and after each run), and the shares of the time in which the disk was reading and in which nobody waited for it. --readahead sets the block device's read-ahead in KiB for the time
 of the runs: it decides the fate of mapped weights (8 MiB read in vain a fault, or 128 KiB), so peers deserve both.
 
 Needs root (cgroup v1 or v2 with the memory controller, drop_caches), Python 3 and nothing else; without root it says so
@@ -167,7 +167,7 @@ def drop_page_cache():
         control.write("1\n")
 
 
-def direct_read_rate(path, piece, seconds=2.0, threads=8, seed=0):
+def direct_read_rate(path, piece, seconds=4.0, threads=8, seed=0):
     """Bytes a second of random direct reads of `piece` bytes, so many at once."""
     piece = (piece + 4095) // 4096 * 4096
     pieces = os.path.getsize(path) // piece
@@ -280,10 +280,13 @@ def run(args):
             names = list(programs)
             names = names[number % len(names):] + names[:number % len(names)]
             drop_page_cache()
-            disk = direct_read_rate(args.model, args.piece, seed=number)
+            before = direct_read_rate(args.model, args.piece, seconds=args.disk_seconds, seed=number)
             for name in names:
                 drop_page_cache()
                 text, failed, peak = run_limited(programs[name], limit, args.timeout)
+                # A shared disk swings: before each run and after it.
+                after = direct_read_rate(args.model, args.piece, seconds=args.disk_seconds, seed=number + 1)
+                disk, before = (before + after) / 2, after
                 row = {"program": name, "round": number, "memory": args.memory, "readahead": args.readahead,
                        "limit": limit, "cgroup_peak": peak, "disk_bytes_per_second": disk, "routing": args.replay_routing, "prompt": args.prompt}
                 if failed:
@@ -325,6 +328,7 @@ def main():
     runs.add_argument("--rounds", type=int, default=3)
     runs.add_argument("--readahead", type=int, help="of the block device, KiB; default: as it is")
     runs.add_argument("--piece", type=int, default=1900 << 10, help="bytes of the disk's direct reads")
+    runs.add_argument("--disk-seconds", type=float, default=4, help="that measuring the disk takes, around every run")
     runs.add_argument("--timeout", type=float, default=1800)
     runs.add_argument("-o", "--output", help="a line of JSON each")
     tables = commands_.add_parser("table")

@@ -77,6 +77,13 @@ CLI::App& AddMemoryOptions(CLI::App& command, ModelOptions& options) {
       ->add_option("--replay-routing", options.replay_routing,
                    "send tokens to the experts of a record instead (for measurements: the text means nothing)")
       ->type_name("FILE");
+  experts
+      ->add_option("--replay-guesses", options.replay_guesses,
+                   "while replaying, the share of early guesses at the next layer's experts that are right; reports of runs "
+                   "without replaying say what it is for a model")
+      ->type_name("SHARE")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   return *experts;
 }
 
@@ -191,6 +198,7 @@ Result<EngineOptions> ToEngineOptions(const ModelOptions& options) {
   FATHOM_TRY(engine.promise.bytes, PromisedBytes(options));
   engine.experts.record_routing = options.record_routing;
   engine.experts.replay_routing = options.replay_routing;
+  engine.experts.replay_guesses_right = options.replay_guesses;
   engine.experts.resident_bias = options.expert_bias;
   engine.streamed_prefill_chunk = options.streamed_prefill_chunk;
   if (options.use_heat) engine.experts.heat_directory = HeatFolder();

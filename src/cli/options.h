@@ -23,6 +23,7 @@ struct ModelOptions {
   MemoryPromise promise;  // what the command knows of it, but for the bytes
   std::string expert_memory = "0";
   std::string record_routing, replay_routing;
+  double replay_guesses = 0;
   std::string speculate = "off";
   float expert_bias = 0;
   int32_t streamed_prefill_chunk = 0;  // EngineOptions'

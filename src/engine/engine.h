@@ -43,6 +43,7 @@ struct ExpertOptions {
   int64_t memory_bytes = 0;    // of slots for routed experts, read from the file when wanted; 0: all as the file is mapped
   std::string heat_directory;  // where routing statistics are kept between runs; empty: nowhere
   std::string record_routing;  // a file to write every token's choices to (docs/formats/routing.md); empty: none
+  double replay_guesses_right = 0;  // of the guesses one layer ahead while replaying (MakeRoutingReplayer)
   std::string replay_routing;  // a record whose choices take the place of the gates'; empty: none
   float resident_bias = 0;     // how much gates lean to resident experts, [0, 1]; 0: not (kernels/routing.h)
 };

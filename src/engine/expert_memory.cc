@@ -88,7 +88,7 @@ Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file
     memory->routing_ = MakeRoutingRecorder(memory->geometry_, std::move(writer));
   } else if (!options.replay_routing.empty()) {
     FATHOM_TRY(RoutingTrace trace, ReadRoutingTrace(env, options.replay_routing));
-    FATHOM_TRY(memory->routing_, MakeRoutingReplayer(memory->geometry_, std::move(trace)));
+    FATHOM_TRY(memory->routing_, MakeRoutingReplayer(memory->geometry_, std::move(trace), options.replay_guesses_right));
   }
   model.ObserveRouting(memory->routing_.get());
   return memory;

@@ -284,24 +284,52 @@ void ExpertStoreImpl::ReadAhead(int32_t layer) {
   Submit(std::move(requests));
 }
 
+int32_t ExpertStoreImpl::LayersAhead(int32_t layer) const {
+  const int32_t layers = geometry_.layers, at = layer_ < layers ? layer_ : layers - 1;
+  return std::min((layer - at + layers - 1) % layers + 1, kMostAhead);
+}
+
+void ExpertStoreImpl::CountHints(int32_t layer, std::span<const int32_t> experts) {
+  constexpr float kFade = 0.05f;
+  for (int32_t ahead = 1; ahead <= kMostAhead; ++ahead) {
+    Hinted& hinted = hinted_[(ahead - 1) * kMostAhead + layer % kMostAhead];
+    if (hinted.layer != layer) continue;
+    for (const ExpertId id : hinted.missing) {
+      const bool asked = std::ranges::any_of(experts, [&](int32_t expert) { return geometry_.Id(layer, expert) == id; });
+      hints_worth_[ahead - 1] += kFade * (static_cast<float>(asked) - hints_worth_[ahead - 1]);
+    }
+    hinted.layer = -1;
+  }
+}
+
 void ExpertStoreImpl::Hint(int32_t layer, std::span<const ExpertGuess> experts) {
   Requests requests;
   {
     const Lock lock(mutex_);
     auto& wanted = hints_[layer];
     wanted.clear();
+    const int32_t ahead = LayersAhead(layer);
+    Hinted& hinted = hinted_[(ahead - 1) * kMostAhead + layer % kMostAhead];
+    hinted.layer = layer;
+    hinted.missing.clear();
+    // A guess is right more often where the expert is resident than where it is not, and only the latter cost a read.
+    const bool worth = hints_worth_[ahead - 1] >= options_.prefetch_worth;
     for (const ExpertGuess& guess : experts) {
       const ExpertId id = geometry_.Id(layer, guess.expert);
       policy_->Predict(id, guess.probability);
-      ++stats_.hinted;
-      hinted_pass_[id] = PassFor(layer);
-      if (guess.probability < options_.prefetch_probability) continue;
-      if (slot_of_[id] >= 0) {
-        // Here already: keep it until then.
-        slots_[slot_of_[id]].guard = PassFor(layer);
-        continue;
+      if (ahead == 1) {  // only the last look before a layer's turn counts as a guess at it
+        ++stats_.hinted;
+        hinted_pass_[id] = PassFor(layer);
       }
-      wanted.push_back({id, PassFor(layer), guess.probability});
+      const int32_t slot = slot_of_[id];
+      // Also what an earlier look has brought would not be there without it.
+      if (slot < 0 || slots_[slot].prefetched) hinted.missing.push_back(id);
+      if (guess.probability < options_.prefetch_probability) continue;
+      if (slot >= 0) {
+        slots_[slot].guard = PassFor(layer);  // here already: keep it until then
+      } else if (worth) {
+        wanted.push_back({id, PassFor(layer), guess.probability});
+      }
     }
     std::stable_sort(wanted.begin(), wanted.end(),
                      [](const Wanted& a, const Wanted& b) { return a.probability > b.probability; });

@@ -82,6 +82,8 @@ Status ExpertStoreImpl::Open(AsyncIo* io) {
   use_counts_.assign(geometry_.count(), 0);
   hinted_pass_.assign(geometry_.count(), -1);
   hints_.resize(geometry_.layers);
+  hinted_.resize(kMostAhead * kMostAhead);
+  hints_worth_.fill(1);
   stats_.layer_uses.assign(geometry_.layers, 0);
   stats_.layer_hits.assign(geometry_.layers, 0);
   stats_.first_layer = layout_.first_layer();
@@ -131,6 +133,7 @@ ExpertBatch ExpertStoreImpl::Fetch(int32_t layer, std::span<const int32_t> exper
     layer_ = layer;
     policy_->AtLayer(layer);
     hints_[layer].clear();
+    CountHints(layer, experts);
     if (!rows.empty()) {
       shares_.assign(geometry_.experts, 0);
       for (size_t i = 0; i < experts.size(); ++i)

@@ -43,6 +43,9 @@ struct ExpertStoreOptions {
   ExpertPolicyKind policy = ExpertPolicyKind::kPredicted;
   std::vector<float> heat;           // as for MakeExpertPolicy; the hottest are read at the start, behind everybody's back
   double prefetch_probability = 0.4;  // below it a hint only tells the policy
+  // Hints from so many layers ahead are read only while at least this share of what they named and was missing was asked
+  // for then: a read in vain costs what a read on demand does, and a resident that somebody may want.
+  double prefetch_worth = 0.5;
   int64_t prefetch_piece = 1 << 20;   // bytes of one prefetch read, a multiple of 4096
   int32_t prefetch_pieces = 4;        // in flight at once
   int64_t ahead_piece = 4 << 20;      // the same for ReadAhead, where nobody else waits for the disk

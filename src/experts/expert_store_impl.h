@@ -81,6 +81,12 @@ class ExpertStoreImpl final : public ExpertStore {
     int32_t pins = 0;
   };
   static constexpr ExpertId kNone = -1;
+  // Of what was hinted at so many layers ahead and was not resident: is it asked for?
+  struct Hinted {
+    std::vector<ExpertId> missing;  // of the last such hint
+    int32_t layer = -1;
+  };
+  static constexpr int32_t kMostAhead = 4;  // layers; hints from farther away count as from so far
   struct Wanted {
     ExpertId id;
     int64_t pass;
@@ -104,6 +110,8 @@ class ExpertStoreImpl final : public ExpertStore {
   std::shared_ptr<ExpertLoad> StartPrefetch(std::deque<Wanted>* queue);
   std::shared_ptr<ExpertLoad> StartWarm();
   void CountUsed(Slot& slot);
+  int32_t LayersAhead(int32_t layer) const;
+  void CountHints(int32_t layer, std::span<const int32_t> experts);
   void Arrived(ExpertLoad& load);
   void GiveUp(ExpertLoad& load, Status status);
   void TriedAll(const std::shared_ptr<ExpertLoad>& load, Requests* requests);
@@ -135,6 +143,8 @@ class ExpertStoreImpl final : public ExpertStore {
   std::unordered_map<ExpertId, std::shared_ptr<ExpertLoad>> loads_;
   std::shared_ptr<ExpertLoad> prefetch_;  // the one whose pieces are being issued
   std::vector<std::deque<Wanted>> hints_;  // by layer
+  std::vector<Hinted> hinted_;             // by layers ahead − 1, and within that by layer modulo kMostAhead
+  std::array<float, kMostAhead> hints_worth_;  // by layers ahead − 1: the share asked for lately
   std::deque<ExpertId> warm_;              // to fill free slots with
   int32_t demand_in_flight_ = 0;           // pieces of demanded loads
   int32_t in_flight_ = 0;                  // pieces

@@ -265,9 +265,9 @@ TEST_F(StoreTest, AFileReplacedByRenamingIsTheOldOne) {
 TEST_F(StoreTest, HintsAreReadAhead) {
   Open({.slots = 8, .prefetch_piece = 4096});
   const std::vector<ExpertGuess> guesses = {{1, 0.9f}, {2, 0.1f}, {3, 0.8f}};
-  store_->Hint(1, guesses);
-  EXPECT_TRUE(Resident(2));
   Check(0, {0});
+  store_->Hint(1, guesses);
+  EXPECT_TRUE(Resident(3));
   EXPECT_EQ(Check(1, {3, 1}).size(), 2u);
   const auto stats = store_->stats();
   EXPECT_EQ(stats.hits, 2);
@@ -276,6 +276,27 @@ TEST_F(StoreTest, HintsAreReadAhead) {
   EXPECT_EQ(stats.hinted, 3);
   EXPECT_EQ(stats.hints_used, 2);
   EXPECT_EQ(stats.demand_reads, 1);
+}
+
+TEST_F(StoreTest, HintsThatAreSeldomRightAreNotRead) {
+  Open({.slots = 8, .prefetch_piece = 4096});
+  // One layer ahead always wrong, two layers ahead always right.
+  const std::vector<ExpertGuess> wrong = {{6, 0.9f}, {7, 0.9f}};
+  int64_t reads = 0, used = 0;
+  for (int pass = 0; pass < 40; ++pass) {
+    const int expert = pass % 5;
+    Check(0, {expert});
+    store_->Hint(1, wrong);
+    Check(1, {expert});
+    const std::vector<ExpertGuess> right = {{(pass + 1) % 5, 0.9f}};
+    store_->Hint(0, right);  // beyond layer 2
+    Check(2, {expert});
+    if (pass == 30) reads = store_->stats().prefetch_reads, used = store_->stats().prefetch_used;
+  }
+  const auto stats = store_->stats();
+  EXPECT_GT(stats.prefetch_used, used);
+  // None of the wrong ones any more; one may be between reading and use at either end.
+  EXPECT_NEAR(static_cast<double>(stats.prefetch_reads - reads), static_cast<double>(stats.prefetch_used - used), 1);
 }
 
 TEST_F(StoreTest, PrefetchIsBoundedAndYieldsToDemand) {

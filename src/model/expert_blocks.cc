@@ -101,7 +101,8 @@ Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, M
     FATHOM_CHECK_OK(Multiply(w.shared.down, scratch_.mid_shared, update));
     Lap(Stage::kSharedExperts);
   }
-  if (tokens <= kEarlyTokens && !whole_layers_) FATHOM_CHECK_OK(GuessNextLayer(layer + 1));
+  for (int32_t ahead = 1; ahead <= kLooksAhead && tokens <= kEarlyTokens && !whole_layers_; ++ahead)
+    FATHOM_CHECK_OK(GuessLayer(layer + ahead, ahead));
 
   FATHOM_TRY(MatrixView<float> gate, scratch_.gate.Matrix(slots, inner));
   FATHOM_TRY(MatrixView<float> up, scratch_.up.Matrix(slots, inner));
@@ -155,16 +156,20 @@ Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, M
 }
 
 void Model::CountGuesses(int32_t layer, std::span<const int32_t> chosen) {
-  if (guessed_layer_ != layer || guessed_.empty()) return;
-  int64_t right = 0;
-  for (const ExpertGuess& guess : guessed_) right += std::binary_search(chosen.begin(), chosen.end(), guess.expert);
-  const auto share = static_cast<float>(right) / static_cast<float>(guessed_.size());
-  guess_accuracy_ += 0.02f * (share - guess_accuracy_);
-  guessed_.clear();
+  for (const EarlyLook& look : early_) {
+    if (look.layer != layer) continue;
+    int64_t right = 0;
+    for (const ExpertGuess& guess : look.guesses) right += std::binary_search(chosen.begin(), chosen.end(), guess.expert);
+    float& accuracy = look_accuracy_[look.ahead - 1];
+    accuracy += 0.02f * (static_cast<float>(right) / static_cast<float>(look.guesses.size()) - accuracy);
+  }
+  // What is left is of the layers that come next in this pass; of a pass that ended early nothing is.
+  std::erase_if(early_, [&](const EarlyLook& look) { return look.layer <= layer || look.layer >= layer + kLooksAhead; });
 }
 
-// A layer's router on the residual stream before it, which lacks that layer's attention and the experts of the one before.
-Status Model::GuessNextLayer(int32_t layer) {
+// A later layer's router on the residual stream before it, which lacks that layer's attention and the experts before it.
+// The farther look comes first; a nearer one replaces it when its turn comes.
+Status Model::GuessLayer(int32_t layer, int32_t ahead) {
   const MoeConfig& moe = config_.moe;
   const int32_t index = layer + std::max(moe.first_k_dense_replace, 0);
   if (index >= config_.num_hidden_layers) return {};
@@ -176,20 +181,19 @@ Status Model::GuessNextLayer(int32_t layer) {
   FATHOM_CHECK_OK(early_in_.Set(Const(h), NeedsQuantizedActivations(next->router.dtype), pool_));
   FATHOM_CHECK_OK(Multiply(next->router, early_in_, logits));
   const RoutingParams params = Routing();
-  std::vector<int32_t> ids(params.top_k);
+  early_ids_.resize(static_cast<size_t>(tokens * params.top_k));
   std::vector<float> weights(params.top_k);
   const RoutingPreference preference = Preference(layer);
-  guessed_.clear();
-  for (int64_t t = 0; t < tokens; ++t) {
-    RouteToken(params, logits.row(t), next->router_bias.empty() ? nullptr : next->router_bias.data(), ids.data(),
-               weights.data(), preference);
-    for (const int32_t id : ids) {
-      const bool there = std::any_of(guessed_.begin(), guessed_.end(), [&](const auto& g) { return g.expert == id; });
-      if (!there) guessed_.push_back({id, guess_accuracy_});
-    }
+  for (int64_t t = 0; t < tokens; ++t)
+    RouteToken(params, logits.row(t), next->router_bias.empty() ? nullptr : next->router_bias.data(),
+               early_ids_.data() + t * params.top_k, weights.data(), preference);
+  if (routing_ != nullptr) routing_->OnGuessed(layer, ahead, tokens, early_ids_);
+  EarlyLook& look = early_.emplace_back(EarlyLook{.layer = layer, .ahead = ahead, .guesses = {}});
+  for (const int32_t id : early_ids_) {
+    const bool there = std::ranges::any_of(look.guesses, [&](const ExpertGuess& guess) { return guess.expert == id; });
+    if (!there) look.guesses.push_back({id, look_accuracy_[ahead - 1]});
   }
-  guessed_layer_ = layer;
-  experts_->Hint(layer, guessed_);
+  experts_->Hint(layer, look.guesses);
   return {};
 }
 

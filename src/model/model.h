@@ -5,6 +5,7 @@
 // One Forward() at a time; the KvSequences and ModelFile outlive the call and the model.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -151,7 +152,7 @@ class Model {
   int32_t MoeLayerOf(const LayerWeights& w) const;
   void WatchRouting(const LayerWeights& w, MatrixView<float> scores);
   Status StreamedExperts(const LayerWeights& w, MatrixView<float> shared, MatrixView<float> shared_up);
-  Status GuessNextLayer(int32_t layer);
+  Status GuessLayer(int32_t layer, int32_t ahead);
   void CountGuesses(int32_t layer, std::span<const int32_t> chosen);
 
   ModelConfig config_;
@@ -175,9 +176,16 @@ class Model {
   RoutingObserver* routing_ = nullptr;
   FloatBuffer early_h_, early_logits_;
   Activations early_in_;
-  std::vector<ExpertGuess> guessed_;
-  int32_t guessed_layer_ = -1;
-  float guess_accuracy_ = 0.5f;
+  std::vector<int32_t> early_ids_;
+  // What early looks at the gates of the next layers found, and by how far ahead they were how often such looks were right
+  // lately.
+  struct EarlyLook {
+    int32_t layer = 0, ahead = 1;
+    std::vector<ExpertGuess> guesses;
+  };
+  static constexpr int32_t kLooksAhead = 2;
+  std::vector<EarlyLook> early_;
+  std::array<float, kLooksAhead> look_accuracy_ = {0.5f, 0.5f};
 };
 
 }  // namespace fathom
