@@ -184,7 +184,8 @@ Status EngineImpl::KeepPromise() {
     if (options_.progress) options_.progress("reading the weights", 0.3 + 0.6 * static_cast<double>(done) / static_cast<double>(total));
     return true;
   };
-  FATHOM_TRY(auto resident, ResidentModel::Load(std::move(file_), Env::Default(), {.experts = plan_->all_resident}, progress));
+  const ResidentChoice choice{.experts = plan_->all_resident, .stall_limit = options_.stall_limit};
+  FATHOM_TRY(auto resident, ResidentModel::Load(std::move(file_), *options_.env, choice, progress));
   if (!resident->direct()) {
     spdlog::warn("{}: this file system cannot read past the page cache, which fills beside the memory promised",
                  resident->files().front());
@@ -208,8 +209,10 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   }
   auto engine = std::make_unique<EngineImpl>();
   engine->options_ = options;
+  if (engine->options_.env == nullptr) engine->options_.env = &Env::Default();
+  Env& env = *engine->options_.env;
   report("opening", 0);
-  FATHOM_TRY(engine->file_, ModelFile::Open(path));
+  FATHOM_TRY(engine->file_, ModelFile::Open(path, env));
   engine->pool_ = std::make_unique<ThreadPool>(options.threads);
   report("reading the tokenizer", 0.1);
   engine->ReadTokenizer();
@@ -222,13 +225,13 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   auto model = Model::Load(*engine->file_, *engine->pool_);
   if (!model) return Prefix(model.error(), path);
   engine->model_ = std::move(*model);
-  auto experts = ExpertMemory::Create(*engine->file_, Env::Default(), engine->options_.experts, *engine->model_,
-                                      engine->pool_->size());
+  auto experts = ExpertMemory::Create(*engine->file_, env, engine->options_, *engine->model_, engine->pool_->size());
   if (!experts) return Prefix(experts.error(), path);
   engine->experts_ = std::move(*experts);
   if (engine->plan_) {
     engine->plan_->hot_share = engine->experts_->HotShareOfSlots();
   } else {
+    engine->model_->UseFileCheck([file = engine->file_.get()] { return file->CheckUnchanged(); });
     engine->warming_ = WarmWeights(*engine->file_, engine->urgent_reads_, !engine->experts_->streams());
   }
   engine->kv_pool_ = std::make_unique<KvPool>(engine->model_->kv_layout(KvDType(engine->kv_type_)),

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -27,6 +28,7 @@
 
 namespace fathom {
 
+class Env;
 class BatchGenerator;
 struct BatchOptions;
 class Service;
@@ -47,6 +49,9 @@ struct ExpertOptions {
   std::string replay_routing;  // a record whose choices take the place of the gates'; empty: none
   float resident_bias = 0;     // how much gates lean to resident experts, [0, 1]; 0: not (kernels/routing.h)
 };
+
+/// That a disk may answer nothing at all before what waits for it fails.
+inline constexpr std::chrono::milliseconds kStallLimit{30'000};
 
 /// A promise: all that this process takes, and what it makes the page cache hold, stays under so many bytes
 /// (docs/experts.md).
@@ -72,6 +77,8 @@ struct EngineOptions {
   SpeculationMode speculation = SpeculationMode::kOff;
   int32_t forced_draft = 0;  // > 0: that many tokens whenever there is a guess, whatever it costs (tests, measurements)
   MemoryPromise promise;
+  Env* env = nullptr;  // of the model's files; nullptr: Env::Default(). It outlives the engine, or what that leaves behind
+  std::chrono::milliseconds stall_limit = kStallLimit;
   // Told what is going on while loading, with a share in [0, 1]; may be empty.
   std::function<void(std::string_view what, double share)> progress;
 };

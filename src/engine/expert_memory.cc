@@ -41,8 +41,10 @@ int64_t ExpertMemory::PrefillRows(int64_t base) const {
        .row_seconds = measured > 0 ? measured : operations / (kOperationRate * threads_)});
 }
 
-Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file, Env& env, const ExpertOptions& options,
-                                                           Model& model, int threads) {
+Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file, Env& env,
+                                                           const EngineOptions& engine_options, Model& model,
+                                                           int threads) {
+  const ExpertOptions& options = engine_options.experts;
   std::unique_ptr<ExpertMemory> memory(new ExpertMemory(env, model, threads));
   if (!(options.resident_bias >= 0 && options.resident_bias <= 1)) {
     return Fail(ErrorCode::kInvalidArgument, "the bias to resident experts is {}, it must lie in [0, 1]",
@@ -70,7 +72,7 @@ Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file
                   "{} bytes hold {} experts of {} bytes; {} are needed, which take {} bytes", options.memory_bytes, slots,
                   layout.slot_bytes(), least, least * layout.slot_bytes());
     }
-    ExpertStoreOptions store{.slots = slots};
+    ExpertStoreOptions store{.slots = slots, .stall_limit = engine_options.stall_limit};
     if (!options.heat_directory.empty()) {
       memory->heat_path_ = HeatPath(options.heat_directory, memory->fingerprint_);
       auto heat = LoadHeat(env, memory->heat_path_, memory->geometry_, memory->fingerprint_);

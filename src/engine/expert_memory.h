@@ -22,7 +22,7 @@ class ExpertMemory {
   /// Ties itself to `model` (not at all when no option asks for it). Errors: kInvalidArgument (a dense model; too little
   /// memory, with what it takes), those of the store and of the routing record.
   /// threads: that the model computes with.
-  static Result<std::unique_ptr<ExpertMemory>> Create(const ModelFile& file, Env& env, const ExpertOptions& options,
+  static Result<std::unique_ptr<ExpertMemory>> Create(const ModelFile& file, Env& env, const EngineOptions& options,
                                                       Model& model, int threads);
   ~ExpertMemory();
   ExpertMemory(const ExpertMemory&) = delete;

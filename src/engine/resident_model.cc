@@ -7,8 +7,10 @@
 #include <cstring>
 #include <mutex>
 
+#include "experts/same_files.h"
 #include "format/tensor_role.h"
 #include "io/async_io.h"
+#include "io/left_behind.h"
 #include "io/page_buffer.h"
 
 namespace fathom {
@@ -73,11 +75,12 @@ Result<std::unique_ptr<ResidentModel>> ResidentModel::Load(std::unique_ptr<Model
   auto model = std::make_unique<ResidentModel>();
   model->file_ = std::move(file);
   FATHOM_TRY(model->files_, ModelFiles::Open(env, model->file_->files(), true));
-  FATHOM_CHECK_OK(model->file_->CheckUnchanged());  // what was opened now is as long as what was opened then
+  FATHOM_CHECK_OK(model->file_->CheckUnchanged());  // what was opened then is as it was,
+  FATHOM_CHECK_OK(CheckSameFiles(*model->file_, *model->files_));  // and what was opened now is the same
   const std::vector<Run> runs = Runs(*model->file_, choice);
   const int64_t bytes = runs.empty() ? 0 : runs.back().at + runs.back().bytes;
   FATHOM_TRY(model->memory_, AlignedBuffer::Allocate(static_cast<size_t>(std::max(bytes, int64_t{2} << 20))));
-  FATHOM_CHECK_OK(model->ReadRuns(runs, progress));
+  FATHOM_CHECK_OK(model->ReadRuns(runs, choice.stall_limit, progress));
   FATHOM_CHECK_OK(model->files_->CheckUnchanged());
 
   model->tensors_.assign(model->file_->tensors().begin(), model->file_->tensors().end());
@@ -102,25 +105,35 @@ Result<std::unique_ptr<ResidentModel>> ResidentModel::Load(std::unique_ptr<Model
   return model;
 }
 
-Status ResidentModel::ReadRuns(const std::vector<Run>& runs, const std::function<bool(int64_t, int64_t)>& progress) {
+/// What reads under way refer to; destroyed when they have ended. The ring goes first.
+struct ResidentModel::Reading {
+  using Clock = std::chrono::steady_clock;
   struct Piece {
     AsyncIoRequest request;
     int tries = 0;
   };
-  std::vector<Piece> pieces;
-  int64_t total = 0;
-  for (const Run& run : runs) {
-    const int64_t readable = files_->Readable(run.file, run.offset, run.bytes);
-    for (int64_t at = 0; at < readable; at += kPiece) {
-      pieces.push_back({{.file = files_->file(run.file),
-                         .offset = run.offset + at,
-                         .memory = memory_.data() + run.at + at,
-                         .bytes = std::min(kPiece, readable - at)}});
-      total += pieces.back().request.bytes;
-    }
-    files_->CopyTail(run.file, run.offset, run.bytes, memory_.data() + run.at);
-  }
 
+  void Completed(size_t index, Status status) {
+    const std::lock_guard lock(mutex);
+    --in_flight;
+    answered = Clock::now();
+    // Short reads are tried again too: a file that was cut is as short the next time.
+    const ErrorCode code = status ? ErrorCode::kInternal : status.error().code;
+    const bool may_help = code == ErrorCode::kIo || code == ErrorCode::kResource || code == ErrorCode::kCorrupt;
+    if (status) {
+      done += pieces[index].request.bytes;
+    } else if (may_help && so_far && ++pieces[index].tries < kTries) {
+      again.push_back(index);
+    } else if (so_far) {
+      so_far = std::move(status);
+    }
+    changed.notify_all();
+  }
+  bool More() const { return so_far && in_flight < kInFlight && (!again.empty() || next < pieces.size()); }
+
+  AlignedBuffer memory;               // while left behind
+  std::unique_ptr<ModelFiles> files;  // the same
+  std::vector<Piece> pieces;
   std::mutex mutex;
   std::condition_variable changed;
   size_t next = 0;
@@ -128,47 +141,66 @@ Status ResidentModel::ReadRuns(const std::vector<Run>& runs, const std::function
   int in_flight = 0;
   int64_t done = 0;
   Status so_far;
-  const auto start = std::chrono::steady_clock::now();
-  // Destroyed before what its completions refer to; waits for what is in flight.
-  FATHOM_TRY(const auto io, AsyncIo::Create({.depth = kInFlight, .threads = 4}));
-  std::unique_lock lock(mutex);
-  while (so_far && done < total) {
+  Clock::time_point answered = Clock::now();  // or asked while the disk had nothing to do
+  std::unique_ptr<AsyncIo> io;
+};
+
+Status ResidentModel::ReadRuns(const std::vector<Run>& runs, std::chrono::milliseconds stall_limit,
+                               const std::function<bool(int64_t, int64_t)>& progress) {
+  auto reading = std::make_shared<Reading>();
+  Reading& r = *reading;
+  int64_t total = 0;
+  for (const Run& run : runs) {
+    const int64_t readable = files_->Readable(run.file, run.offset, run.bytes);
+    for (int64_t at = 0; at < readable; at += kPiece) {
+      r.pieces.push_back({{.file = files_->file(run.file),
+                           .offset = run.offset + at,
+                           .memory = memory_.data() + run.at + at,
+                           .bytes = std::min(kPiece, readable - at)}});
+      total += r.pieces.back().request.bytes;
+    }
+    files_->CopyTail(run.file, run.offset, run.bytes, memory_.data() + run.at);
+  }
+  FATHOM_TRY(r.io, AsyncIo::Create({.depth = kInFlight, .threads = 4}));
+  const auto start = Reading::Clock::now();
+  const auto poll = std::clamp<Reading::Clock::duration>(stall_limit / 20, std::chrono::milliseconds(1),
+                                                         std::chrono::milliseconds(500));
+  int64_t told = 0;
+  std::unique_lock lock(r.mutex);
+  while (r.so_far ? r.done < total : r.in_flight > 0) {
     std::vector<AsyncIoRequest> requests;
-    while (in_flight < kInFlight && (!again.empty() || next < pieces.size())) {
-      const size_t index = again.empty() ? next++ : again.back();
-      if (!again.empty()) again.pop_back();
-      AsyncIoRequest request = pieces[index].request;
-      request.done = [&, index](Status status) {
-        const std::lock_guard guard(mutex);
-        --in_flight;
-        if (status) {
-          done += pieces[index].request.bytes;
-        } else if (status.error().code == ErrorCode::kIo && ++pieces[index].tries < kTries) {
-          again.push_back(index);
-        } else if (so_far) {
-          so_far = status;
-        }
-        changed.notify_all();
-      };
+    while (r.More()) {
+      const size_t index = r.again.empty() ? r.next++ : r.again.back();
+      if (!r.again.empty()) r.again.pop_back();
+      AsyncIoRequest request = r.pieces[index].request;
+      request.done = [&r, index](Status status) { r.Completed(index, std::move(status)); };
       requests.push_back(std::move(request));
-      ++in_flight;
+      if (r.in_flight++ == 0) r.answered = Reading::Clock::now();
     }
     lock.unlock();
-    if (!requests.empty()) io->Submit(std::move(requests));
+    if (!requests.empty()) r.io->Submit(std::move(requests));
     lock.lock();
-    const int64_t before = done;
-    changed.wait(lock, [&] {
-      return !so_far || done == total || done > before || !again.empty() || (in_flight < kInFlight && next < pieces.size());
-    });
-    const int64_t now = done;
+    r.changed.wait_for(lock, poll, [&] { return r.in_flight == 0 || r.done > told || r.More(); });
+    const auto silent = Reading::Clock::now() - r.answered;
+    if (r.in_flight > 0 && silent >= stall_limit) {
+      const std::string& path = files_->file(0)->path();
+      const double seconds = std::chrono::duration<double>(silent).count();
+      r.memory = std::move(memory_);
+      r.files = std::move(files_);
+      const Status so_far = r.so_far;
+      const Status stalled = Fail(ErrorCode::kIo, "{}: the disk has not answered any read for {:.1f} s", path, seconds);
+      lock.unlock();
+      LeaveBehind(std::move(reading));
+      return so_far ? stalled : so_far;
+    }
+    told = r.done;
     lock.unlock();
-    const bool on = !progress || progress(now, total);
+    const bool on = !progress || progress(told, total);
     lock.lock();
-    if (!on && so_far) so_far = Fail(ErrorCode::kCancelled, "interrupted");
+    if (!on && r.so_far) r.so_far = Fail(ErrorCode::kCancelled, "interrupted");
   }
-  changed.wait(lock, [&] { return in_flight == 0; });
-  if (!so_far) return so_far;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  if (!r.so_far) return r.so_far;
+  const double seconds = std::chrono::duration<double>(Reading::Clock::now() - start).count();
   if (total >= kLeastForRate && seconds > 0) read_rate_ = static_cast<double>(total) / seconds;
   return {};
 }

@@ -6,10 +6,11 @@
 // bring, and then only Read() may be asked for their bytes (TensorInfo::data still points into the mapping, which nobody
 // touches). Everything made from it (weights, layouts, fingerprints) is the same.
 //
-// Load() is done by one thread; afterwards as ModelFile. Errors of reading are values; a file that changed meanwhile is
-// kCorrupt.
+// Load() is done by one thread; afterwards as ModelFile. Errors of reading are values, a disk that does not answer is one
+// too (its reads are left behind with their memory); a file that changed meanwhile is kCorrupt.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -30,6 +31,7 @@ namespace fathom {
 struct ResidentChoice {
   bool experts = true;  // the layers' routed experts
   bool mtp = false;     // layers behind the last one
+  std::chrono::milliseconds stall_limit{30'000};  // that the disk may answer nothing at all while loading
 };
 
 class ResidentModel final : public ModelFile {
@@ -71,7 +73,9 @@ class ResidentModel final : public ModelFile {
     int64_t at = 0;  // in memory_
   };
   static std::vector<Run> Runs(const ModelFile& file, const ResidentChoice& choice);
-  Status ReadRuns(const std::vector<Run>& runs, const std::function<bool(int64_t, int64_t)>& progress);
+  struct Reading;
+  Status ReadRuns(const std::vector<Run>& runs, std::chrono::milliseconds stall_limit,
+                  const std::function<bool(int64_t, int64_t)>& progress);
 
   std::unique_ptr<ModelFile> file_;
   std::unique_ptr<ModelFiles> files_;

@@ -168,8 +168,10 @@ void ServiceImpl::Recover(const Error& error) {
   if (error.code == ErrorCode::kCancelled) return;  // somebody left, or rows did not come: the next round sees to it
   if (error.code != ErrorCode::kResource) {
     spdlog::error("a step failed: {}", error.message);
-    const std::vector<Sequence*> active = active_;
-    for (Sequence* sequence : active) Finish(*sequence, std::unexpected(error));
+    std::vector<Sequence*> concerned;
+    for (const int32_t segment : parts_.model.failed_segments()) concerned.push_back(active_[static_cast<size_t>(segment)]);
+    if (concerned.empty()) concerned = active_;  // the others' rows come in the next step
+    for (Sequence* sequence : concerned) Finish(*sequence, std::unexpected(error));
     return;
   }
   // There is less memory than the plan thought: pinned blocks, blocks being written or read. Those come back in a

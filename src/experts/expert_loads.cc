@@ -90,7 +90,8 @@ bool ExpertStoreImpl::IssuePiece(const std::shared_ptr<ExpertLoad>& load, int64_
     request.done = [this, load, readable](Status status) { Completed(load, readable, std::move(status)); };
     requests->push_back(std::move(request));
     ++load->in_flight;
-    if (in_flight_++ == 0) busy_since_ = ExpertLoad::Clock::now();
+    load->progress = Clock::now();
+    if (in_flight_++ == 0) busy_since_ = progress_ = load->progress;
     demand_in_flight_ += load->demanded;
   }
   load->next_byte += bytes;
@@ -110,8 +111,9 @@ void ExpertStoreImpl::Completed(const std::shared_ptr<ExpertLoad>& load, int64_t
   Requests requests;
   {
     const Lock lock(mutex_);
+    progress_ = load->progress = Clock::now();
     if (--in_flight_ == 0) {
-      stats_.busy_seconds += std::chrono::duration<double>(ExpertLoad::Clock::now() - busy_since_).count();
+      stats_.busy_seconds += std::chrono::duration<double>(progress_ - busy_since_).count();
     }
     --load->in_flight;
     demand_in_flight_ -= load->demanded;
@@ -132,9 +134,19 @@ void ExpertStoreImpl::Completed(const std::shared_ptr<ExpertLoad>& load, int64_t
 
 void ExpertStoreImpl::TriedAll(const std::shared_ptr<ExpertLoad>& load, Requests* requests) {
   if (load->error) return Arrived(*load);
-  const ErrorCode code = load->error.error().code;
-  const bool again = (code == ErrorCode::kIo || code == ErrorCode::kResource) && load->demanded && !stopping_;
-  if (again && ++load->tries < kTries) {
+  Error& error = load->error.error();
+  if (error.code == ErrorCode::kCorrupt) {
+    // A file that ends too early was cut, unless the file system says otherwise: then a read was short.
+    if (Status now = files_->CheckUnchanged(); now) {
+      error.code = ErrorCode::kIo;
+    } else {
+      error = now.error();
+      if (health_) health_ = std::move(now);
+    }
+  }
+  // Want of memory in the kernel is the disk's trouble, not that of keys and values.
+  if (error.code == ErrorCode::kResource) error.code = ErrorCode::kIo;
+  if (error.code == ErrorCode::kIo && load->demanded && !stopping_ && ++load->tries < kTries) {
     ++stats_.retries;
     load->error = {};
     load->issued_all = false;
@@ -142,8 +154,6 @@ void ExpertStoreImpl::TriedAll(const std::shared_ptr<ExpertLoad>& load, Requests
     load->next_byte = 0;
     return IssueAll(load, requests);
   }
-  // A file that ends too early was cut, unless the file system says otherwise.
-  if (code == ErrorCode::kCorrupt && health_) health_ = files_->CheckUnchanged();
   GiveUp(*load, std::move(load->error));
 }
 

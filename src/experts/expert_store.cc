@@ -4,11 +4,46 @@
 #include <cstring>
 #include <numeric>
 
+#include "base/log.h"
 #include "experts/expert_store_impl.h"
+#include "experts/same_files.h"
+#include "io/left_behind.h"
 
 namespace fathom {
+namespace {
 
 using Step = ExpertBatchState::Step;
+
+// What Create() gives: a store that can be left behind with its reads.
+class ExpertStoreOwner final : public ExpertStore {
+ public:
+  explicit ExpertStoreOwner(std::unique_ptr<ExpertStoreImpl> store) : store_(std::move(store)) {}
+  ~ExpertStoreOwner() override {
+    if (store_->Stop()) return;
+    spdlog::error("{}: reads of experts do not come back; they are left behind with their memory",
+                  store_->layout().files().front());
+    LeaveBehind(std::move(store_));
+  }
+  const ExpertLayout& layout() const override { return store_->layout(); }
+  using ExpertStore::Fetch;
+  ExpertBatch Fetch(int32_t layer, std::span<const int32_t> experts, std::span<const int32_t> rows,
+                    int64_t tokens) override {
+    return store_->Fetch(layer, experts, rows, tokens);
+  }
+  void Hint(int32_t layer, std::span<const ExpertGuess> experts) override { store_->Hint(layer, experts); }
+  void ReadAhead(int32_t layer) override { store_->ReadAhead(layer); }
+  void Residents(int32_t layer, std::span<uint8_t> out) const override { store_->Residents(layer, out); }
+  Status Resize(int64_t slots) override { return store_->Resize(slots); }
+  int64_t slots() const override { return store_->slots(); }
+  ExpertStoreStats stats() const override { return store_->stats(); }
+  std::vector<float> Heat() const override { return store_->Heat(); }
+  Status CheckUnchanged() override { return store_->CheckUnchanged(); }
+
+ private:
+  std::unique_ptr<ExpertStoreImpl> store_;
+};
+
+}  // namespace
 
 ExpertLease& ExpertLease::operator=(ExpertLease&& other) noexcept {
   if (this == &other) return *this;
@@ -32,6 +67,7 @@ ExpertBatch::~ExpertBatch() {
 Result<std::optional<ExpertLease>> ExpertBatch::Next() { return store_->Next(state_, true); }
 Result<std::optional<ExpertLease>> ExpertBatch::Try() { return store_->Next(state_, false); }
 int32_t ExpertBatch::left() const { return store_->Left(*state_); }
+std::vector<int32_t> ExpertBatch::failed() const { return store_->Failed(*state_); }
 
 Result<std::unique_ptr<ExpertStore>> ExpertStore::Create(const ModelFile& file, Env& env, AsyncIo* io,
                                                          const ExpertStoreOptions& options) {
@@ -54,16 +90,19 @@ Result<std::unique_ptr<ExpertStore>> ExpertStore::Create(const ModelFile& file, 
   }
   if (!options.heat.empty() && static_cast<int64_t>(options.heat.size()) != geometry.count())
     return Fail(ErrorCode::kInvalidArgument, "heat of {} experts, there are {}", options.heat.size(), geometry.count());
+  if (options.stall_limit.count() <= 0)
+    return Fail(ErrorCode::kInvalidArgument, "a limit of {} ms for the disk", options.stall_limit.count());
   auto store = std::make_unique<ExpertStoreImpl>(env, std::move(layout), options);
-  FATHOM_CHECK_OK(store->Open(io));
-  return store;
+  FATHOM_CHECK_OK(store->Open(file, io));
+  return std::make_unique<ExpertStoreOwner>(std::move(store));
 }
 
 ExpertStoreImpl::ExpertStoreImpl(Env& env, ExpertLayout layout, const ExpertStoreOptions& options)
     : env_(env), layout_(std::move(layout)), geometry_(layout_.geometry()), options_(options) {}
 
-Status ExpertStoreImpl::Open(AsyncIo* io) {
+Status ExpertStoreImpl::Open(const ModelFile& file, AsyncIo* io) {
   FATHOM_TRY(files_, ModelFiles::Open(env_, layout_.files(), options_.direct));
+  FATHOM_CHECK_OK(CheckSameFiles(file, *files_));
   const int64_t most = options_.most_slots > 0 ? options_.most_slots : geometry_.count();
   FATHOM_TRY(memory_, SlotMemory::Reserve(layout_.slot_bytes(), most));
   FATHOM_CHECK_OK(memory_->Resize(options_.slots));
@@ -107,6 +146,14 @@ Status ExpertStoreImpl::Open(AsyncIo* io) {
   return {};
 }
 
+bool ExpertStoreImpl::Stop() {
+  Lock lock(mutex_);
+  stopping_ = true;
+  const auto since = Clock::now();
+  while (in_flight_ > 0 && !DiskStalled(since)) changed_.wait_for(lock, PollTime());
+  return in_flight_ == 0;
+}
+
 ExpertStoreImpl::~ExpertStoreImpl() {
   {
     const Lock lock(mutex_);
@@ -126,6 +173,7 @@ ExpertBatch ExpertStoreImpl::Fetch(int32_t layer, std::span<const int32_t> exper
   state.layer = layer;
   state.members.resize(experts.size());
   state.left = static_cast<int32_t>(experts.size());
+  state.since = Clock::now();
   Requests requests;
   {
     const Lock lock(mutex_);
@@ -174,8 +222,11 @@ ExpertBatch ExpertStoreImpl::Fetch(int32_t layer, std::span<const int32_t> exper
 
 void ExpertStoreImpl::StartMembers(ExpertBatchState& batch, Requests* requests) {
   if (!health_) return;
+  // While the disk hangs one read is enough to see whether it comes back; residents keep their slots.
+  const bool stalled = in_flight_ > 0 && Clock::now() - progress_ >= options_.stall_limit;
   for (ExpertBatchState::Member& member : batch.members) {
     if (member.step != Step::kWaiting) continue;
+    if (stalled && std::exchange(batch.probed, true)) return;
     const ExpertId id = geometry_.Id(batch.layer, member.expert);
     int32_t index = slot_of_[id];
     if (index < 0) {
@@ -237,14 +288,18 @@ Result<std::optional<ExpertLease>> ExpertStoreImpl::Next(const std::shared_ptr<E
         arrived = std::min(arrived, i);
       } else {
         const Error error = member.load->status.error();
-        member.step = Step::kHandedOut;
-        member.load.reset();
-        --batch->left;
-        Unpin(*batch, member.slot);
-        return Prefix(error, fmt::format("layer {}, expert {}", batch->layer + layout_.first_layer(), member.expert));
+        return FailMember(*batch, member, error);
       }
     }
     if (arrived < batch->members.size()) return HandOut(batch, arrived);
+    for (ExpertBatchState::Member& member : batch->members) {
+      if (member.step != Step::kWaiting && member.step != Step::kArriving) continue;
+      if (const auto why = Unanswered(*batch, member.load.get())) {
+        ++stats_.unanswered;
+        const int32_t file = layout_.Reads(geometry_.Id(batch->layer, member.expert)).front().file;
+        return FailMember(*batch, member, {ErrorCode::kIo, fmt::format("{}: {}", files_->file(file)->path(), *why)});
+      }
+    }
     if (waiting) {
       Requests requests;
       StartMembers(*batch, &requests);
@@ -258,15 +313,56 @@ Result<std::optional<ExpertLease>> ExpertStoreImpl::Next(const std::shared_ptr<E
         return member.step == Step::kPinned || member.step == Step::kArriving;
       });
       if (started && !arriving) continue;
-      if (!arriving && in_flight_ == 0 && pins_ == batch->held) {
+      if (wait && !arriving && in_flight_ == 0 && pins_ == batch->held) {
         return Fail(ErrorCode::kResource, "all {} expert slots are held by the batch that waits for one", slots_.size());
       }
     }
     if (!wait) return std::nullopt;
-    const auto since = ExpertLoad::Clock::now();
-    changed_.wait(lock);
-    stats_.stall_seconds += std::chrono::duration<double>(ExpertLoad::Clock::now() - since).count();
+    const auto since = Clock::now();
+    changed_.wait_for(lock, PollTime());
+    const auto waited = Clock::now() - since;
+    stats_.stall_seconds += std::chrono::duration<double>(waited).count();
+    // It was not the disk that stood still, but this process.
+    if (waited > 4 * PollTime() + std::chrono::seconds(1)) progress_ += waited;
   }
+}
+
+std::unexpected<Error> ExpertStoreImpl::FailMember(ExpertBatchState& batch, ExpertBatchState::Member& member,
+                                                   const Error& error) {
+  const bool pinned = member.step == Step::kArriving;
+  member.step = Step::kHandedOut;
+  member.load.reset();
+  --batch.left;
+  batch.failed.push_back(member.expert);
+  if (pinned) Unpin(batch, member.slot);
+  return Prefix(error, fmt::format("layer {}, expert {}", batch.layer + layout_.first_layer(), member.expert));
+}
+
+// Whoever comes while the disk hangs does not wait for the whole limit once more, but gives it a chance.
+bool ExpertStoreImpl::DiskStalled(Clock::time_point since) const {
+  const auto now = Clock::now();
+  return in_flight_ > 0 && now - progress_ >= options_.stall_limit && now - since >= options_.stall_limit / 10;
+}
+
+std::optional<std::string> ExpertStoreImpl::Unanswered(const ExpertBatchState& batch, const ExpertLoad* load) const {
+  const auto seconds = [](Clock::time_point since) {
+    return std::chrono::duration<double>(Clock::now() - since).count();
+  };
+  if (DiskStalled(batch.since))
+    return fmt::format("the disk has not answered any read for {:.1f} s", seconds(progress_));
+  const bool chance = Clock::now() - batch.since >= options_.stall_limit / 10;
+  if (load != nullptr && chance && Clock::now() - load->progress >= kStuckLimits * options_.stall_limit)
+    return fmt::format("the disk has not answered this read for {:.1f} s", seconds(load->progress));
+  return std::nullopt;
+}
+
+ExpertStoreImpl::Clock::duration ExpertStoreImpl::PollTime() const {
+  return std::clamp<Clock::duration>(options_.stall_limit / 20, std::chrono::milliseconds(1), std::chrono::milliseconds(500));
+}
+
+std::vector<int32_t> ExpertStoreImpl::Failed(const ExpertBatchState& batch) const {
+  const Lock lock(mutex_);
+  return batch.failed;
 }
 
 int32_t ExpertStoreImpl::Left(const ExpertBatchState& batch) const {

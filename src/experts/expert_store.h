@@ -12,15 +12,19 @@
 // hinted at is read in small pieces, a few at a time and none while a demanded read is under way; when it is demanded
 // meanwhile, the rest is issued at once. A pass of many rows uses about all experts of every layer: ReadAhead() reads a
 // whole layer before its router has spoken, in the file's order, under the same rule but in large reads. A read that fails
-// is tried again (kTries in all); then the batches that want the expert get the error, and the next Fetch tries anew. When
+// is tried again (kTries in all); then the batches that want the expert get the error, and the next Fetch tries anew. A disk
+// that does not answer is waited for as long as stall_limit says; then the batches that wait get an error, while the reads
+// keep their slots until they end, however late. The same at the end: a store whose reads do not come back leaves them
+// behind (io/left_behind.h). When
 // a file's length, modification time or inode is not what it was at opening, or an expert's samples are not what they were
 // when it was first read, what arrived is not handed out and every batch gets kCorrupt from then on.
 //
 // Thread-safe, batches and leases used by one thread at a time; they must be gone before the store. The ModelFile is only
-// needed by Create(), Env and AsyncIo for as long as the store lives.
+// needed by Create(), Env and AsyncIo for as long as the store lives, or what it has left behind.
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -51,6 +55,7 @@ struct ExpertStoreOptions {
   int64_t ahead_piece = 4 << 20;      // the same for ReadAhead, where nobody else waits for the disk
   int32_t ahead_pieces = 8;
   bool direct = true;                 // false: through the page cache
+  std::chrono::milliseconds stall_limit{30'000};  // > 0: that the disk may answer nothing at all before batches fail
 };
 
 struct ExpertStoreStats {
@@ -61,6 +66,7 @@ struct ExpertStoreStats {
   int64_t demand_reads = 0, prefetch_reads = 0, ahead_reads = 0;  // experts: demanded, by hints and heat, by ReadAhead
   int64_t prefetch_used = 0, ahead_used = 0;                      // of those that were asked for afterwards
   int64_t bytes_read = 0, retries = 0, failures = 0, evictions = 0;
+  int64_t unanswered = 0;  // uses given up because the disk did not answer
   int64_t hinted = 0, hints_used = 0;  // experts hinted at for a layer's next turn, and how many of them it then asked for
   double stall_seconds = 0;            // that Next() waited
   double busy_seconds = 0;             // that anything was being read
@@ -111,11 +117,14 @@ class ExpertBatch {
 
   /// The next member that is there, in any order; waits for one. Nothing: all have been handed out. A batch may be larger
   /// than the slots: then leases must be given back before more can come (kResource when this batch holds them all).
-  /// Errors: those of reads, naming file and expert; kCorrupt (the file changed).
+  /// Errors: kIo for a member that could not be read, naming file and expert; the others can still be asked for. kCorrupt
+  /// (the file changed): nothing will come any more.
   Result<std::optional<ExpertLease>> Next();
   /// The same without waiting; nothing also when none is there yet.
   Result<std::optional<ExpertLease>> Try();
-  int32_t left() const;  // members not handed out
+  int32_t left() const;  // members neither handed out nor failed
+  /// Experts for which Next() or Try() has given an error.
+  std::vector<int32_t> failed() const;
 
  private:
   friend class ExpertStoreImpl;
@@ -127,8 +136,11 @@ class ExpertBatch {
 class ExpertStore {
  public:
   static constexpr int32_t kTries = 3;
+  /// A single read may take this many stall_limits while others are answered.
+  static constexpr int32_t kStuckLimits = 4;
 
-  /// io: nullptr: one of its own. Errors: those of ExpertLayout and Env, kInvalidArgument (slots), kResource (memory).
+  /// io: nullptr: one of its own. Errors: those of ExpertLayout and Env, kInvalidArgument (options), kResource (memory),
+  /// kCorrupt (the files are not those that `file` was opened from).
   static Result<std::unique_ptr<ExpertStore>> Create(const ModelFile& file, Env& env, AsyncIo* io,
                                                      const ExpertStoreOptions& options);
   virtual ~ExpertStore() = default;

@@ -29,6 +29,7 @@ struct ExpertLoad {
   bool issued_all = false;
   Status error;                // the first of this try
   Clock::time_point since;     // it was demanded
+  Clock::time_point progress;  // last issued or answered
 };
 
 struct ExpertBatchState {
@@ -41,15 +42,20 @@ struct ExpertBatchState {
   };
   int32_t layer = 0;
   std::vector<Member> members;
-  int32_t left = 0;  // not handed out
+  int32_t left = 0;  // neither handed out nor failed
   int32_t held = 0;  // slots pinned or leased
+  ExpertLoad::Clock::time_point since;
+  std::vector<int32_t> failed;  // experts
+  bool probed = false;          // has issued a read while the disk hung
 };
 
 class ExpertStoreImpl final : public ExpertStore {
  public:
   ExpertStoreImpl(Env& env, ExpertLayout layout, const ExpertStoreOptions& options);
   ~ExpertStoreImpl() override;
-  Status Open(AsyncIo* io);
+  Status Open(const ModelFile& file, AsyncIo* io);
+  /// Reads nothing more; waits for what is under way. False: it does not come.
+  bool Stop();
 
   const ExpertLayout& layout() const override { return layout_; }
   using ExpertStore::Fetch;
@@ -68,8 +74,10 @@ class ExpertStoreImpl final : public ExpertStore {
   void Abandon(ExpertBatchState& batch);
   void Release(ExpertBatchState& batch, int32_t slot);
   int32_t Left(const ExpertBatchState& batch) const;
+  std::vector<int32_t> Failed(const ExpertBatchState& batch) const;
 
  private:
+  using Clock = ExpertLoad::Clock;
   using Lock = std::unique_lock<std::mutex>;
   using Requests = std::vector<AsyncIoRequest>;
   struct Slot {
@@ -95,6 +103,12 @@ class ExpertStoreImpl final : public ExpertStore {
   };
 
   // All with mutex_ held.
+  /// For somebody who has waited since then: the disk answers nothing.
+  bool DiskStalled(Clock::time_point since) const;
+  /// The same for what a load reads; how long, in words. Nothing: it may still come.
+  std::optional<std::string> Unanswered(const ExpertBatchState& batch, const ExpertLoad* load) const;
+  std::unexpected<Error> FailMember(ExpertBatchState& batch, ExpertBatchState::Member& member, const Error& error);
+  Clock::duration PollTime() const;
   std::optional<int32_t> TakeSlot(bool prefetch);
   bool MayGo(ExpertId id, bool guarded) const;
   void Drop(int32_t slot);
@@ -133,7 +147,7 @@ class ExpertStoreImpl final : public ExpertStore {
   std::unique_ptr<SlotMemory> memory_;
 
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable changed_;  // also told of every answer of the disk
   std::unique_ptr<ExpertPolicy> policy_;
   std::vector<Slot> slots_;
   std::vector<int32_t> free_;
@@ -148,7 +162,8 @@ class ExpertStoreImpl final : public ExpertStore {
   std::deque<ExpertId> warm_;              // to fill free slots with
   int32_t demand_in_flight_ = 0;           // pieces of demanded loads
   int32_t in_flight_ = 0;                  // pieces
-  ExpertLoad::Clock::time_point busy_since_;  // meant while in_flight_ > 0
+  Clock::time_point busy_since_;  // meant while in_flight_ > 0
+  Clock::time_point progress_;    // last time that the disk answered, or was asked while it had nothing to do
   int32_t pins_ = 0;
   int32_t layer_ = INT32_MAX;
   int64_t pass_ = 0;

@@ -45,7 +45,8 @@ struct MapOptions {
 /// cheap (before a request, after an unexpected result). Replace model files by renaming, never in place.
 class MappedFile {
  public:
-  /// release is called once, at destruction; probe reports the file's size now (for CheckUnchanged) or is empty.
+  /// release is called once, at destruction; probe reports the file's size now (for CheckUnchanged), or why it is not the
+  /// file that was mapped; it may be empty.
   MappedFile(std::string path, std::span<const std::byte> bytes, std::function<void()> release,
              std::function<Result<int64_t>()> probe, std::function<Status(int64_t, int64_t, MapAdvice)> advise)
       : path_(std::move(path)),
@@ -63,7 +64,8 @@ class MappedFile {
   int64_t size() const { return static_cast<int64_t>(bytes_.size()); }
   const std::string& path() const { return path_; }
 
-  /// kCorrupt when the file behind the mapping is shorter than when it was mapped.
+  /// kCorrupt when the file behind the mapping is shorter than when it was mapped, or was written to since (its time of
+  /// modification). A file replaced by renaming is no change: what was mapped is still there.
   Status CheckUnchanged() const;
   /// Advice for [offset, offset + bytes), clipped to the file; a hint, so failure may be ignored.
   Status Advise(int64_t offset, int64_t bytes, MapAdvice advice) const;

@@ -16,12 +16,22 @@ class FaultDirectFile : public DirectFile {
     std::map<int64_t, uint8_t> flips;
     {
       std::unique_lock lock(env_.direct_mutex_);
-      WaitWhileHung(lock);
+      const int64_t end = offset + static_cast<int64_t>(out.size());
+      WaitWhileHung(lock, offset, end);
       DirectFaults& faults = env_.direct_;
       ++env_.direct_counts_.reads;
-      const int64_t end = offset + static_cast<int64_t>(out.size());
       if ((faults.fail_reads_from >= 0 && end > faults.fail_reads_from) || !Take(faults.reads_left)) {
-        return Injected(ErrorCode::kIo, "cannot read");
+        return Injected(faults.read_error, "cannot read");
+      }
+      if (faults.failing_reads > 0) {
+        --faults.failing_reads;
+        return Injected(faults.read_error, "cannot read");
+      }
+      if (faults.short_reads > 0) {
+        --faults.short_reads;
+        lock.unlock();
+        if (out.size() > kAlignment) FATHOM_CHECK_OK(base_->Read(offset, out.first(kAlignment)));
+        return Injected(ErrorCode::kCorrupt, "ends too early");
       }
       env_.direct_counts_.bytes_read += end - offset;
       flips = faults.read_xor;
@@ -105,10 +115,14 @@ class FaultDirectFile : public DirectFile {
     return true;
   }
 
-  void WaitWhileHung(std::unique_lock<std::mutex>& lock) const {
+  // begin, end: the bytes that a read touches.
+  void WaitWhileHung(std::unique_lock<std::mutex>& lock, int64_t begin = 0, int64_t end = 0) const {
     const auto delay = env_.direct_.delay;
     ++env_.direct_counts_.waiting;
-    env_.direct_changed_.wait(lock, [&] { return !env_.direct_.hang; });
+    env_.direct_changed_.wait(lock, [&] {
+      const DirectFaults& faults = env_.direct_;
+      return !faults.hang && !(begin < faults.hang_end && end > faults.hang_begin);
+    });
     --env_.direct_counts_.waiting;
     if (delay.count() > 0) {
       lock.unlock();

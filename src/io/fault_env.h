@@ -47,6 +47,9 @@ struct DirectFaults {
   int64_t fail_reads_from = kNever;   // reads that touch this offset or later fail with kIo
   int64_t fail_writes_from = kNever;  // the same for writes, with write_error
   int64_t reads_left = kNever;        // so many calls succeed, all later ones fail
+  int64_t failing_reads = 0;          // so many reads fail, all later ones go on
+  int64_t short_reads = 0;            // so many reads end early, as if the file did (kCorrupt), after their first block
+  ErrorCode read_error = ErrorCode::kIo;
   int64_t writes_left = kNever;
   ErrorCode write_error = ErrorCode::kIo;  // kResource: no space
   int64_t write_budget = kNever;  // bytes that still reach files; the write that crosses it is torn there (at a byte)
@@ -55,6 +58,7 @@ struct DirectFaults {
   bool fail_allocate = false;           // kResource
   bool fail_punch = false;              // kUnsupported
   bool hang = false;                    // calls wait until this is false again
+  int64_t hang_begin = 0, hang_end = 0;  // reads that touch these bytes wait until they do not any more
   std::chrono::microseconds delay{0};   // of every read and write
   std::map<int64_t, uint8_t> read_xor;  // offset -> bits flipped in what is read there
   /// Given the number of the write call, from 0 (over all files): true: nothing of it arrives, and it reports success.

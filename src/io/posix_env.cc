@@ -25,7 +25,10 @@ namespace {
 struct OpenedFile {
   Descriptor fd;
   int64_t size = 0;
+  int64_t modified = 0;
 };
+
+int64_t Nanoseconds(const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
 
 // O_NONBLOCK so that a FIFO given as a model fails at once instead of waiting for a writer.
 Result<OpenedFile> OpenRegular(const std::string& path) {
@@ -41,7 +44,7 @@ Result<OpenedFile> OpenRegular(const std::string& path) {
     return Fail(ErrorCode::kInvalidArgument, "{}: {}", path,
                 S_ISDIR(info.st_mode) ? "is a directory" : "is not a regular file");
   }
-  return OpenedFile{std::move(fd), static_cast<int64_t>(info.st_size)};
+  return OpenedFile{std::move(fd), static_cast<int64_t>(info.st_size), Nanoseconds(info.st_mtim)};
 }
 
 int ToMadvise(MapAdvice advice) {
@@ -127,9 +130,12 @@ class PosixEnv : public Env {
     const auto size = static_cast<size_t>(file.size);
     // The descriptor stays open with the mapping, so that CheckUnchanged asks the same inode even after a rename.
     auto fd = std::make_shared<Descriptor>(std::move(file.fd));
-    auto probe = [path, fd]() -> Result<int64_t> {
+    auto probe = [path, fd, size = file.size, modified = file.modified]() -> Result<int64_t> {
       struct stat info{};
       if (::fstat(fd->get(), &info) != 0) return SystemError(path, "cannot stat", errno);
+      if (info.st_size >= size && Nanoseconds(info.st_mtim) != modified) {
+        return Fail(ErrorCode::kCorrupt, "{}: the file was changed while it was open; replace files by renaming", path);
+      }
       return static_cast<int64_t>(info.st_size);
     };
     if (size == 0) return std::make_unique<MappedFile>(path, std::span<const std::byte>(), nullptr, probe, nullptr);

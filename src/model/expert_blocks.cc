@@ -113,14 +113,18 @@ Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, M
   const auto most = static_cast<size_t>(whole_layers_ ? std::min(half, kWholeLayersGroup) : half);
   std::vector<ExpertLease> group;
   for (;;) {
-    FATHOM_TRY(auto next, batch.Next());
-    if (!next) break;
-    group.push_back(std::move(*next));
-    while (group.size() < most) {
-      FATHOM_TRY(auto more, batch.Try());
-      if (!more) break;
-      group.push_back(std::move(*more));
+    auto next = batch.Next();
+    while (next && *next) {
+      group.push_back(std::move(**next));
+      if (group.size() >= most) break;
+      next = batch.Try();
     }
+    if (!next) {
+      group.clear();
+      FindFailedRows(batch);
+      return std::unexpected(std::move(next).error());
+    }
+    if (group.empty()) break;
     scratch_.jobs.clear();
     int64_t rows = 0;
     for (const ExpertLease& lease : group) {
@@ -153,6 +157,30 @@ Status Model::StreamedExperts(const LayerWeights& w, MatrixView<float> shared, M
   AddExperts(shared_inner > 0 ? &update : nullptr, down);
   Lap(Stage::kResidual);
   return {};
+}
+
+void Model::FindFailedRows(ExpertBatch& batch) {
+  // Reads that are under way take this long anyway; a disk that does not answer fails them all at once.
+  while (batch.left() > 0) {
+    const int32_t left = batch.left();
+    const auto more = batch.Next();
+    if (!more && batch.left() == left) return;  // not one expert's trouble
+  }
+  const auto& begin = scratch_.slot_begin;
+  failed_rows_.assign(static_cast<size_t>(x_.rows), 0);
+  for (const int32_t expert : batch.failed())
+    for (int32_t slot = begin[expert]; slot < begin[expert + 1]; ++slot) failed_rows_[scratch_.slot_row[slot]] = 1;
+}
+
+void Model::FindFailedSegments(std::span<const Segment> segments) {
+  size_t row = 0;
+  for (size_t i = 0; i < segments.size() && !failed_rows_.empty(); ++i) {
+    const size_t rows = segments[i].tokens.size();
+    const auto first = failed_rows_.begin() + static_cast<int64_t>(row);
+    if (std::find(first, first + static_cast<int64_t>(rows), 1) != first + static_cast<int64_t>(rows))
+      failed_segments_.push_back(static_cast<int32_t>(i));
+    row += rows;
+  }
 }
 
 void Model::CountGuesses(int32_t layer, std::span<const int32_t> chosen) {

@@ -18,6 +18,9 @@ Result<std::unique_ptr<Model>> Model::Load(const ModelFile& file, ThreadPool& po
 
 Status Model::Forward(std::span<const Segment> segments, float* logits, const LayerFn& on_layer) {
   if (profile_ != nullptr) profile_->Start();
+  failed_rows_.clear();
+  failed_segments_.clear();
+  if (check_file_) FATHOM_CHECK_OK(check_file_());
   FATHOM_CHECK_OK(Embed(segments, weights_.embedding));
   Lap(Stage::kEmbedding);
   BeginStreaming();
@@ -25,10 +28,14 @@ Status Model::Forward(std::span<const Segment> segments, float* logits, const La
     if (on_layer && !on_layer(layer, config_.num_hidden_layers)) return Fail(ErrorCode::kCancelled, "cancelled");
     const LayerWeights& w = weights_.layers[layer];
     FATHOM_CHECK_OK(config_.is_mla() ? MlaBlock(w, layer, segments) : GqaBlock(w, layer, segments));
-    FATHOM_CHECK_OK(config_.is_moe_layer(layer) ? MoeBlock(w) : DenseBlock(w));
+    if (Status done = config_.is_moe_layer(layer) ? MoeBlock(w) : DenseBlock(w); !done) {
+      FindFailedSegments(segments);
+      return done;
+    }
   }
   FATHOM_CHECK_OK(Head(segments, logits));
   Lap(Stage::kHead);
+  if (check_file_) FATHOM_CHECK_OK(check_file_());
   EndStreaming();
   for (const Segment& segment : segments)
     segment.kv->SetLength(segment.kv->length() + static_cast<int64_t>(segment.tokens.size()));

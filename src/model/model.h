@@ -83,12 +83,19 @@ class Model {
   /// Seconds of computing that a row of a pass over all streamed experts takes, waiting for them not counted; a recent
   /// mean, 0: not known yet.
   double streamed_row_seconds() const { return streamed_row_seconds_.load(std::memory_order_relaxed); }
+  /// Asked before and after every pass whether the weights are what they were when they were loaded; its error is that of
+  /// the pass, whose results are not to be used. Empty: nobody is asked. Not during a Forward().
+  void UseFileCheck(std::function<Status()> check) { check_file_ = std::move(check); }
   /// Told of every choice of the gates, and may replace it; nullptr: nobody. It outlives the model.
   void ObserveRouting(RoutingObserver* routing) { routing_ = routing; }
 
   /// logits: room for the sum of segment.logits rows of vocab_size floats, in segment order. On success every
-  /// sequence is longer by its tokens; on error none is. Errors: kInvalidArgument (token id), kResource, kCancelled.
+  /// sequence is longer by its tokens; on error none is. Errors: kInvalidArgument (token id), kResource, kCancelled; kIo
+  /// (an expert could not be read), kCorrupt (the file changed).
   Status Forward(std::span<const Segment> segments, float* logits, const LayerFn& on_layer = {});
+  /// Whom the error of the last Forward() concerns, where that can be told: the segments, by index, some of whose tokens
+  /// chose an expert that could not be read. Empty: all.
+  std::span<const int32_t> failed_segments() const { return failed_segments_; }
 
   /// The MTP layer: for the last token of each segment logits of the token after it, [segments, vocab_size], and the state
   /// that they were made of, [segments, hidden_size], which may stand in for the model's own to guess one further. On
@@ -153,6 +160,9 @@ class Model {
   void WatchRouting(const LayerWeights& w, MatrixView<float> scores);
   Status StreamedExperts(const LayerWeights& w, MatrixView<float> shared, MatrixView<float> shared_up);
   Status GuessLayer(int32_t layer, int32_t ahead);
+  /// After an error of the batch: learns what else of it does not come, and whose rows chose that.
+  void FindFailedRows(ExpertBatch& batch);
+  void FindFailedSegments(std::span<const Segment> segments);
   void CountGuesses(int32_t layer, std::span<const int32_t> chosen);
 
   ModelConfig config_;
@@ -173,6 +183,9 @@ class Model {
   std::chrono::steady_clock::time_point pass_began_;
   double pass_stalls_ = 0;     // the store's stall_seconds then
   std::atomic<double> streamed_row_seconds_{0};
+  std::function<Status()> check_file_;
+  std::vector<uint8_t> failed_rows_;       // of the pass; empty: all or none
+  std::vector<int32_t> failed_segments_;
   RoutingObserver* routing_ = nullptr;
   FloatBuffer early_h_, early_logits_;
   Activations early_in_;

@@ -21,8 +21,9 @@ ApiError FromServiceError(const Error& error) {
     case ErrorCode::kNotFound: return {404, error.message, "", "not_found"};
     case ErrorCode::kResource: return {503, error.message, "", "insufficient_resources", 5};
     case ErrorCode::kCancelled: return {503, "the server is shutting down: " + error.message, "", "shutting_down", 5};
-    case ErrorCode::kCorrupt:
-    case ErrorCode::kIo:
+    // A disk that does not answer may come back; a model file that is another one by now will not.
+    case ErrorCode::kIo: return {503, error.message, "", "storage_error", 5};
+    case ErrorCode::kCorrupt: return {500, error.message, "", "corrupt_file"};
     case ErrorCode::kInternal: break;
   }
   return {500, error.message, "", "internal_error"};

@@ -39,6 +39,7 @@ void WriteExpertMetrics(const ExpertStoreStats& stats, MetricsText& text) {
   count("fathom_expert_read_bytes_total", "Bytes read.", stats.bytes_read);
   count("fathom_expert_read_retries_total", "Reads tried again.", stats.retries);
   count("fathom_expert_read_failures_total", "Experts that could not be read.", stats.failures);
+  count("fathom_expert_unanswered_total", "Uses given up because the disk did not answer.", stats.unanswered);
   count("fathom_expert_evictions_total", "Experts that gave up their slot.", stats.evictions);
 
   std::vector<double> bounds;

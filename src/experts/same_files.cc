@@ -1,0 +1,45 @@
+#include "experts/same_files.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "io/env.h"
+#include "io/page_buffer.h"
+
+namespace fathom {
+namespace {
+
+constexpr int64_t kPage = DirectFile::kAlignment;
+constexpr size_t kSamples = 4;  // about so many tensors of a file
+constexpr int64_t kReadAround = int64_t{16} << 20;  // more than kernels read around a page that is touched
+
+}  // namespace
+
+Status CheckSameFiles(const ModelFile& model, const ModelFiles& files) {
+  FATHOM_TRY(PageBuffer pages, PageBuffer::Allocate(2 * kPage));
+  std::vector<std::byte> want(kPage);
+  for (int32_t f = 0; f < static_cast<int32_t>(model.files().size()); ++f) {
+    std::vector<const TensorInfo*> tensors;
+    for (const TensorInfo& tensor : model.tensors())
+      if (tensor.file == f && tensor.bytes > 0 && tensor.data != nullptr) tensors.push_back(&tensor);
+    for (size_t i = 0; i < tensors.size(); i += std::max<size_t>(1, tensors.size() / kSamples)) {
+      const TensorInfo& tensor = *tensors[i];
+      const int64_t bytes = std::min(tensor.bytes, kPage), begin = tensor.offset / kPage * kPage;
+      const int64_t end = (tensor.offset + bytes + kPage - 1) / kPage * kPage;
+      const int64_t readable = files.Readable(f, begin, end - begin);
+      if (readable > 0)
+        FATHOM_CHECK_OK(files.file(f)->Read(begin, pages.span().first(static_cast<size_t>(readable))));
+      files.CopyTail(f, begin, end - begin, pages.data());
+      const std::span<std::byte> sample = std::span(want).first(static_cast<size_t>(bytes));
+      FATHOM_CHECK_OK(model.Read(tensor, 0, sample));
+      const int64_t from = std::max<int64_t>(0, begin - kReadAround);
+      model.Advise({.bytes = end + kReadAround - from, .file = f, .offset = from}, MapAdvice::kDrop);
+      if (std::memcmp(sample.data(), pages.data() + (tensor.offset - begin), sample.size()) == 0) continue;
+      return Fail(ErrorCode::kCorrupt, "{}: was replaced or changed while the model was being loaded ({} is not what it "
+                  "was); load it again", files.file(f)->path(), tensor.name);
+    }
+  }
+  return {};
+}
+
+}  // namespace fathom
