@@ -10,6 +10,7 @@ namespace fathom {
 namespace {
 
 constexpr int64_t kPage = DirectFile::kAlignment;
+constexpr int kTries = 3;
 constexpr size_t kSamples = 4;  // about so many tensors of a file
 constexpr int64_t kReadAround = int64_t{16} << 20;  // more than kernels read around a page that is touched
 
@@ -27,8 +28,12 @@ Status CheckSameFiles(const ModelFile& model, const ModelFiles& files) {
       const int64_t bytes = std::min(tensor.bytes, kPage), begin = tensor.offset / kPage * kPage;
       const int64_t end = (tensor.offset + bytes + kPage - 1) / kPage * kPage;
       const int64_t readable = files.Readable(f, begin, end - begin);
-      if (readable > 0)
-        FATHOM_CHECK_OK(files.file(f)->Read(begin, pages.span().first(static_cast<size_t>(readable))));
+      Status read;
+      for (int tries = 0; readable > 0 && tries < kTries; ++tries) {
+        read = files.file(f)->Read(begin, pages.span().first(static_cast<size_t>(readable)));
+        if (read) break;
+      }
+      FATHOM_CHECK_OK(read);
       files.CopyTail(f, begin, end - begin, pages.data());
       const std::span<std::byte> sample = std::span(want).first(static_cast<size_t>(bytes));
       FATHOM_CHECK_OK(model.Read(tensor, 0, sample));

@@ -19,8 +19,9 @@ class FaultDirectFile : public DirectFile {
       const int64_t end = offset + static_cast<int64_t>(out.size());
       WaitWhileHung(lock, offset, end);
       DirectFaults& faults = env_.direct_;
-      ++env_.direct_counts_.reads;
-      if ((faults.fail_reads_from >= 0 && end > faults.fail_reads_from) || !Take(faults.reads_left)) {
+      const int64_t call = env_.direct_counts_.reads++;
+      const bool bad = (offset < faults.fail_end && end > faults.fail_begin) || (faults.fail_read && faults.fail_read(call));
+      if (bad || (faults.fail_reads_from >= 0 && end > faults.fail_reads_from) || !Take(faults.reads_left)) {
         return Injected(faults.read_error, "cannot read");
       }
       if (faults.failing_reads > 0) {

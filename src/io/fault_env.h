@@ -45,6 +45,7 @@ struct DirectFaults {
   static constexpr int64_t kNever = -1;
 
   int64_t fail_reads_from = kNever;   // reads that touch this offset or later fail with kIo
+  int64_t fail_begin = 0, fail_end = 0;  // reads that touch these bytes fail
   int64_t fail_writes_from = kNever;  // the same for writes, with write_error
   int64_t reads_left = kNever;        // so many calls succeed, all later ones fail
   int64_t failing_reads = 0;          // so many reads fail, all later ones go on
@@ -63,6 +64,7 @@ struct DirectFaults {
   std::map<int64_t, uint8_t> read_xor;  // offset -> bits flipped in what is read there
   /// Given the number of the write call, from 0 (over all files): true: nothing of it arrives, and it reports success.
   std::function<bool(int64_t call)> drop_write;
+  std::function<bool(int64_t call)> fail_read;  // the same for reads; true: it fails
 };
 
 struct DirectCounts {
