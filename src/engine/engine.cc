@@ -251,6 +251,7 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
       engine->mtp_pool_ = std::make_unique<KvPool>(engine->model_->mtp_kv_layout(engine->kv_pool_->layout().dtype));
     }
   }
+  FATHOM_CHECK_OK(engine->file_->CheckUnchanged());  // what was made of it while loading
   report("ready", 1);
   return engine;
 }

@@ -302,6 +302,23 @@ TEST_P(StorageFaultTest, ATruncatedFile) {
   EXPECT_EQ(service_->stats().failed, 8);
 }
 
+// In the middle of passes, with weights mapped too.
+TEST_P(StorageFaultTest, AFileTruncatedUnderLoad) {
+  for (int round = 0; round < 4; ++round) {
+    std::filesystem::copy_file(kModel, path_, std::filesystem::copy_options::overwrite_existing);
+    Start(Env::Default());
+    std::vector<std::vector<Answered>> rounds;
+    for (int i = 0; i < 6; ++i) rounds.push_back(SubmitAll());
+    ASSERT_TRUE(Eventually([&] { return service_->stats().steps >= 2; }));
+    std::this_thread::sleep_for(std::chrono::microseconds(700 * round));
+    std::filesystem::resize_file(path_, 4096);
+    for (auto& answers : rounds) CheckAll(std::move(answers), ErrorCode::kCorrupt, path_);
+    EXPECT_EQ(CheckAll(SubmitAll(), ErrorCode::kCorrupt, path_), 4);
+    service_.reset();
+    engine_.reset();
+  }
+}
+
 TEST_P(StorageFaultTest, AFileChangedInPlace) {
   Start(Env::Default());
   ExpectAllWell();

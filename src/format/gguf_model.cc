@@ -7,12 +7,14 @@
 #include "format/gguf.h"
 #include "format/gguf_config.h"
 #include "format/printable.h"
+#include "io/bus_guard.h"
 
 namespace fathom {
 namespace {
 
 struct Part {
   std::unique_ptr<MappedFile> mapped;
+  BusGuard guard;
   GgufFile gguf;
 };
 
@@ -39,7 +41,10 @@ class GgufModel : public ModelFile {
     (void)parts_[static_cast<size_t>(tensor.file)].mapped->Advise(tensor.offset, tensor.bytes, advice);
   }
   Status CheckUnchanged() const override {
-    for (const auto& part : parts_) FATHOM_CHECK_OK(part.mapped->CheckUnchanged());
+    for (const auto& part : parts_) {
+      FATHOM_CHECK_OK(part.mapped->CheckUnchanged());
+      if (part.guard.lost()) return LostPages(part.mapped->path());
+    }
     return {};
   }
 
@@ -61,9 +66,10 @@ class GgufModel : public ModelFile {
 Result<Part> OpenPart(Env& env, const std::string& path) {
   // Header pages are read front to back; tensors get their own advice from whoever reads them.
   FATHOM_TRY(auto mapped, env.Map(path, {}));
+  BusGuard guard(mapped->bytes());
   auto gguf = GgufFile::Parse(mapped->bytes());
   if (!gguf) return Prefix(gguf.error(), path);
-  return Part{std::move(mapped), std::move(gguf).value()};
+  return Part{std::move(mapped), std::move(guard), std::move(gguf).value()};
 }
 
 Status CheckSplitKeys(const GgufFile& gguf, const std::string& path, size_t number, size_t count) {

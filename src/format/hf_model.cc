@@ -12,6 +12,7 @@
 #include "format/json.h"
 #include "format/printable.h"
 #include "format/safetensors.h"
+#include "io/bus_guard.h"
 
 namespace fathom {
 namespace {
@@ -115,7 +116,10 @@ class HuggingFaceModel : public ModelFile {
     (void)mapped_[static_cast<size_t>(tensor.file)]->Advise(tensor.offset, tensor.bytes, advice);
   }
   Status CheckUnchanged() const override {
-    for (const auto& file : mapped_) FATHOM_CHECK_OK(file->CheckUnchanged());
+    for (size_t i = 0; i < mapped_.size(); ++i) {
+      FATHOM_CHECK_OK(mapped_[i]->CheckUnchanged());
+      if (guards_[i].lost()) return LostPages(mapped_[i]->path());
+    }
     return {};
   }
 
@@ -126,6 +130,7 @@ class HuggingFaceModel : public ModelFile {
   Status AddTensor(SafetensorsEntry entry, const MappedFile& mapped, size_t shard);
 
   std::vector<std::unique_ptr<MappedFile>> mapped_;
+  std::vector<BusGuard> guards_;  // of mapped_
   std::vector<AlignedBuffer> copies_;  // of tensors that lie misaligned
   std::vector<std::string> files_;
   std::vector<TensorInfo> tensors_;
@@ -156,6 +161,7 @@ Status HuggingFaceModel::AddTensor(SafetensorsEntry entry, const MappedFile& map
 
 Status HuggingFaceModel::LoadShard(Env& env, const std::string& path, size_t shard, const Shards& shards) {
   FATHOM_TRY(auto mapped, env.Map(path, {}));
+  BusGuard guard(mapped->bytes());
   auto parsed = SafetensorsFile::Parse(mapped->bytes());
   if (!parsed) return Prefix(parsed.error(), path);
   for (SafetensorsEntry& entry : parsed->tensors) {
@@ -166,6 +172,7 @@ Status HuggingFaceModel::LoadShard(Env& env, const std::string& path, size_t sha
     if (auto status = AddTensor(std::move(entry), *mapped, shard); !status) return Prefix(status.error(), path);
   }
   mapped_.push_back(std::move(mapped));
+  guards_.push_back(std::move(guard));
   return {};
 }
 
