@@ -232,6 +232,47 @@ class LifeTest(unittest.TestCase):
         self.assertIn("memory 3.0 GiB:", server.said())
         self.assertIn("KV memory 64.0 MiB", server.said())
 
+    def test_a_model_file_that_is_changed_while_it_is_served(self):
+        ask = dict(temperature=0, max_tokens=8)
+        for how, args in (("cut", []), ("written", []), ("cut", ["--expert-memory", "64MiB"]), ("renamed", [])):
+            with self.subTest(how=how, args=args):
+                model = os.path.join(self.folder, "mutable.gguf")
+                shutil.copy(self.model, model)
+                server = Serve(self.folder, model, "--cache-ram", "64MiB", *args)
+                want = server.chat("What is deep?", **ask)["choices"]
+                if how == "cut":
+                    os.truncate(model, os.path.getsize(model) // 2)
+                elif how == "written":
+                    with open(model, "r+b") as file:
+                        file.seek(-64, os.SEEK_END)
+                        file.write(b"other bytes")
+                else:
+                    shutil.copy(self.model, model + ".new")
+                    os.rename(model + ".new", model)
+                replies = [None] * 6
+
+                def client(i):
+                    replies[i] = server.request("POST", "/v1/chat/completions", {
+                        "messages": [{"role": "user", "content": f"{i} What is deep and high? " * 20}], **ask})
+
+                clients = [threading.Thread(target=client, args=(i,)) for i in range(len(replies))]
+                for thread in clients:
+                    thread.start()
+                for thread in clients:
+                    thread.join()
+                for status, headers, body in replies:
+                    if how == "renamed":
+                        self.assertEqual(status, 200, body)
+                        continue
+                    self.assertEqual((status, headers["Content-Type"]), (500, "application/json"), body)
+                    error = json.loads(body)["error"]
+                    self.assertEqual(error["code"], "corrupt_file")
+                    self.assertIn("mutable.gguf", error["message"])
+                self.assertEqual(server.request("GET", "/health")[0], 200)
+                if how == "renamed":
+                    self.assertEqual(server.chat("What is deep?", **ask)["choices"], want)
+                self.assertEqual(server.stop(), 0)
+
     def test_keys(self):
         fresh = self.run_serve("--new-api-key", "alice")
         self.assertEqual(fresh.returncode, 0)
