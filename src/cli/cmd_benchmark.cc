@@ -103,6 +103,7 @@ void PrintJson(const Engine& engine, const BenchParams& params, const std::vecto
     report["memory"] = {{"promised_bytes", promise->promised},
                         {"peak_resident_bytes", promise->peak},
                         {"page_cache_bytes", promise->page_cache},
+                        {"page_cache_promised", !promise->page_cache_outside},
                         {"promise_kept", promise->kept()},
                         {"read_bytes_per_second", engine.read_rate()}};
   }

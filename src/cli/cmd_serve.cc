@@ -86,10 +86,15 @@ Result<CacheOptions> ToCacheOptions(const ServeOptions& options) {
   return cache;
 }
 
-/// What is asked for under --memory: one pool for many sequences, and room for requests.
+/// What is asked for, above all under --memory: one pool for many sequences, and room for requests.
 Status AskForMemory(ServeOptions& options) {
   FATHOM_TRY(const int64_t promised, PromisedBytes(options.model));
-  if (promised == 0) return {};
+  if (promised == 0) {
+    // What the pool of keys and values may become, the page cache cannot have; without a limit that is all there is.
+    const int64_t pool = options.service.cache.memory_bytes;
+    options.model.beside_bytes = pool > 0 ? pool : int64_t{1} << 50;
+    return {};
+  }
   if (!options.cache_ram.empty() && options.service.cache.memory_bytes == 0)
     return Fail(ErrorCode::kInvalidArgument, "--cache-ram 0 is without limit, which --memory does not allow");
   ServerOptions& server = options.server;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "cli/terminal.h"
 
 namespace fathom {
@@ -48,7 +50,21 @@ std::string ExpertReport(const ExpertStoreStats& stats) {
   if (stats.retries + stats.failures > 0) {
     text += fmt::format("; {} reads tried again, {} experts could not be read", stats.retries, stats.failures);
   }
-  return text;
+  return text + "\n  " + IoLine(stats.io);
+}
+
+nlohmann::ordered_json ExpertIoJson(const IoChoice& io) {
+  nlohmann::ordered_json json = {{"asked", ExpertIoName(io.asked)},
+                                 {"used", ExpertIoName(io.direct ? ExpertIo::kDirect : ExpertIo::kBuffered)},
+                                 {"why", IoLine(io)}};
+  if (io.why != IoChoice::Why::kMeasured) return json;
+  json["direct_bytes_per_second"] = io.measured.direct_rate;
+  json["cold_bytes_per_second"] = io.measured.cold_rate;
+  json["warm_bytes_per_second"] = io.measured.warm_rate;
+  json["cache_bytes"] = std::max<int64_t>(0, io.measured.cache_bytes);
+  json["held_share"] = io.held_share;
+  json["buffered_bytes_per_second"] = io.buffered_rate;
+  return json;
 }
 
 nlohmann::ordered_json ExpertJson(const ExpertStoreStats& stats) {
@@ -73,6 +89,7 @@ nlohmann::ordered_json ExpertJson(const ExpertStoreStats& stats) {
           {"busy_seconds", stats.busy_seconds},
           {"read_seconds", stats.read_seconds},
           {"slowest_read_seconds", stats.slowest_read_seconds},
+          {"io", ExpertIoJson(stats.io)},
           {"first_layer", stats.first_layer},
           {"layer_uses", stats.layer_uses},
           {"layer_hits", stats.layer_hits}};

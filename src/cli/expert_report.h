@@ -12,6 +12,8 @@ namespace fathom {
 /// Empty when nothing was asked for.
 std::string ExpertReport(const ExpertStoreStats& stats);
 
+/// asked, used, why in words; where it was measured the figures too.
+nlohmann::ordered_json ExpertIoJson(const IoChoice& io);
 nlohmann::ordered_json ExpertJson(const ExpertStoreStats& stats);
 
 /// In [0, 1]; 0 when nothing was asked for.

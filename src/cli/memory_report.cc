@@ -24,6 +24,8 @@ std::string PlanTable(const MemoryPlan& plan, double read_rate) {
   row("reserve", plan.reserve, "");
   row("free", plan.spare(), "");
   if (plan.slots == 0) return text;
+  if (plan.page_cache_outside)
+    text += "  beside it, not promised: what the page cache holds of the experts read (--io buffered)\n";
   text += plan.hot_share >= 0
               ? fmt::format("expected: {:.0f} % of experts resident by earlier runs' routing ({:.0f} % if all are used alike); ",
                             100 * plan.hot_share, 100 * plan.hit_share)
@@ -38,13 +40,14 @@ std::string PlanTable(const MemoryPlan& plan, double read_rate) {
 std::optional<PromiseKept> MeasurePromise(const Engine& engine) {
   const auto plan = engine.memory_plan();
   if (!plan) return std::nullopt;
-  return PromiseKept{plan->budget, ReadProcessMemory().peak, engine.page_cache_growth()};
+  return PromiseKept{plan->budget, ReadProcessMemory().peak, engine.page_cache_growth(), plan->page_cache_outside};
 }
 
 std::string PromiseLine(const PromiseKept& promise) {
-  return fmt::format("memory: {} of {} promised{}{}", HumanBytes(promise.peak), HumanBytes(promise.promised),
-                     promise.page_cache > 0 ? fmt::format(", and {} of the model in the page cache", HumanBytes(promise.page_cache))
-                                            : std::string(),
+  const std::string cached =
+      promise.page_cache > 0 ? fmt::format(", and {} of the model in the page cache", HumanBytes(promise.page_cache)) : "";
+  return fmt::format("memory: {} of {} promised{}{}{}", HumanBytes(promise.peak), HumanBytes(promise.promised), cached,
+                     promise.page_cache_outside ? ", which was not promised (--io buffered)" : "",
                      promise.kept() ? "" : ": NOT KEPT, please report this");
 }
 

@@ -18,7 +18,8 @@ struct PromiseKept {
   int64_t promised = 0;
   int64_t peak = 0;        // of the process, as the kernel counts it
   int64_t page_cache = 0;  // of the model's files, that has come since they were opened
-  bool kept() const { return peak + page_cache <= promised; }
+  bool page_cache_outside = false;  // --io buffered: it was not promised
+  bool kept() const { return peak + (page_cache_outside ? 0 : page_cache) <= promised; }
 };
 
 /// Nothing when none was given.

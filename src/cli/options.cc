@@ -70,6 +70,12 @@ CLI::App& AddMemoryOptions(CLI::App& command, ModelOptions& options) {
       ->type_name("SIZE")
       ->capture_default_str();
   experts
+      ->add_option("--io", options.io,
+                   "how experts are read that are not in memory: direct (past the page cache), buffered (through it, beside "
+                   "what --memory counts) or auto (both are measured at the start; under --memory direct); default: auto")
+      ->type_name("HOW")
+      ->check(CLI::IsMember({"auto", "direct", "buffered"}));
+  experts
       ->add_option("--record-routing", options.record_routing,
                    "write which experts every token goes to ('fathom experts simulate' reads it)")
       ->type_name("FILE");
@@ -196,6 +202,18 @@ Result<EngineOptions> ToEngineOptions(const ModelOptions& options) {
   FATHOM_TRY(engine.experts.memory_bytes, ParseByteSize("--expert-memory", options.expert_memory));
   engine.promise = options.promise;
   FATHOM_TRY(engine.promise.bytes, PromisedBytes(options));
+  if (!options.io.empty()) {
+    if (engine.promise.bytes == 0 && engine.experts.memory_bytes == 0) {
+      return Fail(ErrorCode::kInvalidArgument,
+                  "--io {}: all experts are used where the file is mapped, so none is read
+Say how much memory there is with "
+                  "--memory SIZE, or for experts alone with --expert-memory SIZE.", options.io);
+    }
+    const auto io = ParseExpertIo(options.io);
+    if (!io) return Fail(ErrorCode::kInvalidArgument, "--io {}: not one of auto, direct, buffered", options.io);
+    engine.experts.io = *io;
+  }
+  engine.experts.beside_bytes = options.beside_bytes;
   engine.experts.record_routing = options.record_routing;
   engine.experts.replay_routing = options.replay_routing;
   engine.experts.replay_guesses_right = options.replay_guesses;
@@ -226,6 +244,8 @@ Result<std::unique_ptr<Engine>> LoadEngine(const ModelOptions& options) {
                    HumanBytes(machine.memory_limit).c_str());
     }
   }
+  if (const auto experts = engine->expert_stats(); experts && !options.quiet)
+    std::fprintf(stderr, "%s\n", IoLine(experts->io).c_str());
   return engine;
 }
 

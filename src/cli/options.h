@@ -22,6 +22,8 @@ struct ModelOptions {
   std::string memory;  // empty: no promise
   MemoryPromise promise;  // what the command knows of it, but for the bytes
   std::string expert_memory = "0";
+  std::string io;                // --io; empty: nothing was said
+  int64_t beside_bytes = 0;      // ExpertOptions'
   std::string record_routing, replay_routing;
   double replay_guesses = 0;
   std::string speculate = "off";
@@ -33,7 +35,7 @@ struct ModelOptions {
 
 /// -m, -t, --ctx, --kv-type, those of AddMemoryOptions, --expert-bias, --quiet.
 void AddModelOptions(CLI::App& command, ModelOptions& options);
-/// --memory, --expert-memory, --record-routing, --replay-routing.
+/// --memory, --expert-memory, --io, --record-routing, --replay-routing.
 CLI::App& AddMemoryOptions(CLI::App& command, ModelOptions& options);
 /// --speculate, for commands that generate.
 void AddSpeculationOption(CLI::App& command, ModelOptions& options);
@@ -64,7 +66,7 @@ bool WantsThinking(const GenerationOptions& options, const Engine& engine);
 Result<std::pair<TokenId, float>> ParseLogitBias(const std::string& text);
 Result<GenerationParams> ToGenerationParams(const GenerationOptions& options, int32_t vocab_size);
 
-/// Resolves -m and loads, with progress on stderr, and says what goes where under --memory. Hints are added to what can go
+/// Resolves -m and loads, with progress on stderr, and says what goes where under --memory and how experts are read. Hints are added to what can go
 /// wrong.
 Result<std::unique_ptr<Engine>> LoadEngine(const ModelOptions& options);
 Result<EngineOptions> ToEngineOptions(const ModelOptions& options);

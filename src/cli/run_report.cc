@@ -43,6 +43,7 @@ std::string RunReport(const Engine& engine, const Session& session, const Prompt
     report["memory"]["expert_slots_bytes"] = memory.expert_slots;
     report["memory"]["promised_bytes"] = promise->promised;
     report["memory"]["page_cache_bytes"] = promise->page_cache;
+    report["memory"]["page_cache_promised"] = !promise->page_cache_outside;
     report["memory"]["promise_kept"] = promise->kept();
   }
   return report.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);

@@ -16,6 +16,7 @@
 #include "engine/warm_weights.h"
 #include "io/env.h"
 #include "io/page_cache.h"
+#include "model/memory_needs.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -99,6 +100,8 @@ class EngineImpl final : public Engine {
   Status ChooseContext();
   /// The pool of a service that shares memory with experts, larger than it may be at the beginning. Errors: kResource.
   Status SharePool(ServiceImpl::Parts& parts);
+  /// What will be taken beside experts when the context is full, without a promise; weights in the page cache count.
+  int64_t BytesToCome() const;
   /// Plans what the promise allows, and reads what is to be resident.
   Status KeepPromise();
   int64_t CachedBytesOfFiles() const {
@@ -167,6 +170,14 @@ Status EngineImpl::ChooseContext() {
   return {};
 }
 
+int64_t EngineImpl::BytesToCome() const {
+  const ModelConfig& config = file_->config();
+  const int64_t weights = ResidentModel::BytesOf(*file_, {.experts = false});
+  const int64_t keys = context_length_ * KvLayoutOf(config, KvDType(kv_type_)).bytes_per_token();
+  const int64_t scratch = ScratchBytes(config, {.rows = options_.prefill_chunk, .context = context_length_, .threads = pool_->size()});
+  return weights + keys + scratch + options_.experts.beside_bytes;
+}
+
 Status EngineImpl::KeepPromise() {
   FATHOM_CHECK_OK(ValidateConfig(file_->config()));
   const MemoryAsked asked{.kv = KvLayoutOf(file_->config(), KvDType(kv_type_)),
@@ -180,6 +191,7 @@ Status EngineImpl::KeepPromise() {
   context_length_ = plan_->context;
   options_.prefill_chunk = std::min(options_.prefill_chunk, plan_->rows);
   options_.experts.memory_bytes = plan_->slots * plan_->slot_bytes;
+  plan_->page_cache_outside = plan_->slots > 0 && options_.experts.io == ExpertIo::kBuffered;
   const auto progress = [&](int64_t done, int64_t total) {
     if (options_.progress) options_.progress("reading the weights", 0.3 + 0.6 * static_cast<double>(done) / static_cast<double>(total));
     return true;
@@ -225,7 +237,10 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   auto model = Model::Load(*engine->file_, *engine->pool_);
   if (!model) return Prefix(model.error(), path);
   engine->model_ = std::move(*model);
-  auto experts = ExpertMemory::Create(*engine->file_, env, engine->options_, *engine->model_, engine->pool_->size());
+  auto experts = ExpertMemory::Create(*engine->file_, env, engine->options_, *engine->model_,
+                                      {.threads = engine->pool_->size(),
+                                       .promised = engine->plan_.has_value(),
+                                       .to_come = engine->plan_ ? 0 : engine->BytesToCome()});
   if (!experts) return Prefix(experts.error(), path);
   engine->experts_ = std::move(*experts);
   if (engine->plan_) {

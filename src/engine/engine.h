@@ -47,14 +47,16 @@ struct ExpertOptions {
   std::string record_routing;  // a file to write every token's choices to (docs/formats/routing.md); empty: none
   double replay_guesses_right = 0;  // of the guesses one layer ahead while replaying (MakeRoutingReplayer)
   std::string replay_routing;  // a record whose choices take the place of the gates'; empty: none
+  ExpertIo io = ExpertIo::kAuto;  // past the page cache or through it; auto measures, and under a promise is direct
+  int64_t beside_bytes = 0;    // of memory that the caller will take beside the engine, and the page cache not have
   float resident_bias = 0;     // how much gates lean to resident experts, [0, 1]; 0: not (kernels/routing.h)
 };
 
 /// That a disk may answer nothing at all before what waits for it fails.
 inline constexpr std::chrono::milliseconds kStallLimit{30'000};
 
-/// A promise: all that this process takes, and what it makes the page cache hold, stays under so many bytes
-/// (docs/experts.md).
+/// A promise: all that this process takes, and what it makes the page cache hold (but for experts read through it on purpose,
+/// ExpertIo::kBuffered), stays under so many bytes (docs/experts.md).
 struct MemoryPromise {
   int64_t bytes = 0;        // 0: none is given; weights are used as the file is mapped
   bool serving = false;     // many sequences on one pool of KV memory; otherwise one session at a time

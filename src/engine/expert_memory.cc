@@ -2,11 +2,13 @@
 
 #include <algorithm>
 
+#include "base/available_memory.h"
 #include "base/log.h"
 #include "engine/fingerprint.h"
 #include "engine/memory_plan.h"
 #include "engine/prefill_rows.h"
 #include "experts/heat_file.h"
+#include "experts/io_measure.h"
 
 namespace fathom {
 namespace {
@@ -19,6 +21,21 @@ constexpr int64_t kMostRows = 8192;
 // Scratch memory of longer pieces: so much, and this share of what the experts' slots take.
 constexpr int64_t kScratchBytes = int64_t{256} << 20;
 constexpr int64_t kScratchShare = 4;
+
+IoChoice HowToRead(const ExpertLayout& layout, Env& env, const ExpertOptions& options, const ExpertSurroundings& around,
+                   int64_t slots) {
+  using Why = IoChoice::Why;
+  if (options.io != ExpertIo::kAuto) return {.asked = options.io, .direct = options.io == ExpertIo::kDirect};
+  if (around.promised) return {.why = Why::kPromise};
+  if (slots == layout.geometry().count()) return {.why = Why::kAllFit};
+  Result<IoMeasured> measured = MeasureIo(layout, env);
+  if (!measured) return {.why = Why::kNotMeasured, .problem = measured.error().message};
+  const int64_t slot_memory = slots * layout.slot_bytes();
+  measured->slot_bytes = static_cast<int64_t>(static_cast<double>(layout.total_bytes()) * static_cast<double>(slots) /
+                                              layout.geometry().count());
+  measured->cache_bytes = AvailableMemory() - slot_memory - around.to_come;
+  return ChooseIo(*measured);
+}
 
 }  // namespace
 
@@ -43,15 +60,17 @@ int64_t ExpertMemory::PrefillRows(int64_t base) const {
 
 Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file, Env& env,
                                                            const EngineOptions& engine_options, Model& model,
-                                                           int threads) {
+                                                           const ExpertSurroundings& around) {
   const ExpertOptions& options = engine_options.experts;
-  std::unique_ptr<ExpertMemory> memory(new ExpertMemory(env, model, threads));
+  std::unique_ptr<ExpertMemory> memory(new ExpertMemory(env, model, around.threads));
   if (!(options.resident_bias >= 0 && options.resident_bias <= 1)) {
     return Fail(ErrorCode::kInvalidArgument, "the bias to resident experts is {}, it must lie in [0, 1]",
                 options.resident_bias);
   }
   if (options.resident_bias > 0 && options.memory_bytes <= 0)
     spdlog::warn("the bias to resident experts has no effect: all experts are in memory");
+  if (options.io == ExpertIo::kBuffered && options.memory_bytes <= 0)
+    spdlog::warn("reading experts through the page cache has no effect: all experts are in memory");
   const bool wanted = options.memory_bytes > 0 || !options.record_routing.empty() || !options.replay_routing.empty();
   if (!wanted) return memory;
   if (file.config().moe.n_routed_experts == 0)
@@ -81,6 +100,7 @@ Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file
         store.heat = std::move(heat->uses);
       }
     }
+    store.io = HowToRead(layout, env, options, around, slots);
     FATHOM_TRY(memory->store_, ExpertStore::Create(file, env, nullptr, store));
     model.UseExperts(memory->store_.get(), options.resident_bias);
   }

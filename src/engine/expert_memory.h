@@ -17,13 +17,18 @@
 
 namespace fathom {
 
+struct ExpertSurroundings {
+  int threads = 1;        // that the model computes with
+  bool promised = false;  // of memory, the page cache included
+  int64_t to_come = 0;    // bytes that will still be taken: keys and values, buffers, mapped weights that are not experts
+};
+
 class ExpertMemory {
  public:
   /// Ties itself to `model` (not at all when no option asks for it). Errors: kInvalidArgument (a dense model; too little
   /// memory, with what it takes), those of the store and of the routing record.
-  /// threads: that the model computes with.
   static Result<std::unique_ptr<ExpertMemory>> Create(const ModelFile& file, Env& env, const EngineOptions& options,
-                                                      Model& model, int threads);
+                                                      Model& model, const ExpertSurroundings& around);
   ~ExpertMemory();
   ExpertMemory(const ExpertMemory&) = delete;
   ExpertMemory& operator=(const ExpertMemory&) = delete;

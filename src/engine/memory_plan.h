@@ -56,6 +56,7 @@ struct MemoryPlan {
   int64_t kv_memory = 0;
   int64_t scratch = 0;
   int32_t context = 0, rows = 0;
+  bool page_cache_outside = false;  // experts are read through it, and what it holds of them is not counted
 
   int64_t slot_memory() const;
   int64_t used() const { return process + extra + reserve + weights + slot_memory() + kv_memory + scratch; }

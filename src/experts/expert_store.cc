@@ -101,7 +101,7 @@ ExpertStoreImpl::ExpertStoreImpl(Env& env, ExpertLayout layout, const ExpertStor
     : env_(env), layout_(std::move(layout)), geometry_(layout_.geometry()), options_(options) {}
 
 Status ExpertStoreImpl::Open(const ModelFile& file, AsyncIo* io) {
-  FATHOM_TRY(files_, ModelFiles::Open(env_, layout_.files(), options_.direct));
+  FATHOM_TRY(files_, ModelFiles::Open(env_, layout_.files(), options_.io.direct));
   FATHOM_CHECK_OK(CheckSameFiles(file, *files_));
   const int64_t most = options_.most_slots > 0 ? options_.most_slots : geometry_.count();
   FATHOM_TRY(memory_, SlotMemory::Reserve(layout_.slot_bytes(), most));
@@ -126,6 +126,7 @@ Status ExpertStoreImpl::Open(const ModelFile& file, AsyncIo* io) {
   stats_.layer_uses.assign(geometry_.layers, 0);
   stats_.layer_hits.assign(geometry_.layers, 0);
   stats_.first_layer = layout_.first_layer();
+  stats_.io = options_.io;
 
   Requests requests;
   {
@@ -478,6 +479,7 @@ ExpertStoreStats ExpertStoreImpl::stats() const {
   ExpertStoreStats stats = stats_;
   stats.slots = static_cast<int64_t>(slots_.size());
   stats.slot_bytes = layout_.slot_bytes();
+  stats.io.direct = files_->direct();
   if (in_flight_ > 0) {
     stats.busy_seconds += std::chrono::duration<double>(ExpertLoad::Clock::now() - busy_since_).count();
   }

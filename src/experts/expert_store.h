@@ -8,7 +8,7 @@
 //     ... multiply with lease->views(); the slot is given back when the lease goes ...
 //   }
 //
-// Reads go past the page cache (O_DIRECT) through AsyncIo. All reads that a batch needs are issued together. What is only
+// Reads go past the page cache (O_DIRECT), or through it where asked to, through AsyncIo. All reads that a batch needs are issued together. What is only
 // hinted at is read in small pieces, a few at a time and none while a demanded read is under way; when it is demanded
 // meanwhile, the rest is issued at once. A pass of many rows uses about all experts of every layer: ReadAhead() reads a
 // whole layer before its router has spoken, in the file's order, under the same rule but in large reads. A read that fails
@@ -35,6 +35,7 @@
 #include "base/result.h"
 #include "experts/expert_layout.h"
 #include "experts/expert_policy.h"
+#include "experts/io_choice.h"
 #include "io/async_io.h"
 #include "io/env.h"
 
@@ -54,7 +55,7 @@ struct ExpertStoreOptions {
   int32_t prefetch_pieces = 4;        // in flight at once
   int64_t ahead_piece = 4 << 20;      // the same for ReadAhead, where nobody else waits for the disk
   int32_t ahead_pieces = 8;
-  bool direct = true;                 // false: through the page cache
+  IoChoice io;                        // past the page cache or through it (io.direct); the rest is for stats()
   std::chrono::milliseconds stall_limit{30'000};  // > 0: that the disk may answer nothing at all before batches fail
 };
 
@@ -75,6 +76,7 @@ struct ExpertStoreStats {
   /// Upper bound of read_times[i], in seconds: 0.25 ms × 2^i.
   static constexpr double ReadTimeBound(int i) { return 0.25e-3 * static_cast<double>(1 << i); }
   std::array<int64_t, kReadTimes + 1> read_times{};  // how many took how long; the last: longer than all bounds
+  IoChoice io;                         // how experts are read; direct as the files turned out to be
   int32_t first_layer = 0;             // the model's layer that is MoE layer 0
   std::vector<int64_t> layer_uses, layer_hits;
 };

@@ -16,7 +16,7 @@ Result<std::unique_ptr<ModelFiles>> ModelFiles::Open(Env& env, std::span<const s
   std::unique_ptr<ModelFiles> all(new ModelFiles(env));
   for (const std::string& path : paths) {
     File& entry = all->files_.emplace_back();
-    FATHOM_TRY(entry.file, env.OpenDirect(path, {.create = false, .direct = direct}));
+    FATHOM_TRY(entry.file, env.OpenDirect(path, {.direct = direct, .random = true}));
     FATHOM_TRY(entry.stamp, all->StampOf(*entry.file));
     const int64_t whole = entry.stamp.size / kPage * kPage;
     if (whole == entry.stamp.size) continue;
@@ -26,6 +26,10 @@ Result<std::unique_ptr<ModelFiles>> ModelFiles::Open(Env& env, std::span<const s
     FATHOM_CHECK_OK(all->CheckUnchanged(static_cast<int32_t>(all->files_.size()) - 1));
   }
   return all;
+}
+
+bool ModelFiles::direct() const {
+  return std::ranges::all_of(files_, [](const File& entry) { return entry.file->is_direct(); });
 }
 
 int64_t ModelFiles::Readable(int32_t index, int64_t offset, int64_t bytes) const {

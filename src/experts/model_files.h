@@ -1,4 +1,4 @@
-// A model's files, open for direct reads, and what tells whether they are still what they were.
+// A model's files, open for reads past the page cache or through it, and what tells whether they are still what they were.
 //
 // Read-only after Open(), thread-safe.
 #pragma once
@@ -16,11 +16,14 @@ namespace fathom {
 
 class ModelFiles {
  public:
-  /// Errors: those of Env.
+  /// direct: past the page cache, where the file systems can (direct() tells); else through it, without reading ahead. Errors:
+  /// those of Env.
   static Result<std::unique_ptr<ModelFiles>> Open(Env& env, std::span<const std::string> paths, bool direct);
+  /// Whether all of them are read past the page cache.
+  bool direct() const;
 
   DirectFile* file(int32_t index) const { return files_[index].file.get(); }
-  /// Bytes of [offset, offset + bytes) that can be read directly: the file's last page, when it is not whole, cannot.
+  /// Bytes of [offset, offset + bytes) that can be read in whole pages: the file's last page, when it is not whole, cannot.
   int64_t Readable(int32_t index, int64_t offset, int64_t bytes) const;
   /// Copies what of [offset, offset + bytes) lies in the last page to `out`, which stands for the whole range.
   void CopyTail(int32_t index, int64_t offset, int64_t bytes, std::byte* out) const;

@@ -1,5 +1,6 @@
 // The store: what it hands out is what the file holds, whatever the disk does meanwhile.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -11,6 +12,7 @@
 #include "experts/expert_store.h"
 #include "experts/model_for_test.h"
 #include "io/fault_env.h"
+#include "io/page_cache.h"
 #include "io/temp_folder_for_test.h"
 
 namespace fathom {
@@ -74,7 +76,7 @@ TEST_F(StoreTest, EveryExpertOfEveryLayout) {
   for (const Kind kind : {Kind::kStacks, Kind::kFused, Kind::kPerExpert, Kind::kFp8}) {
     for (const bool faulty : {true, false}) {  // threads, and whatever AsyncIo prefers
       for (const bool direct : {true, false}) {
-        Open({.slots = 6, .resizable = direct, .direct = direct}, kind, faulty ? &fault_ : &Env::Default());
+        Open({.slots = 6, .resizable = direct, .io = {.direct = direct}}, kind, faulty ? &fault_ : &Env::Default());
         ASSERT_NE(model_->bytes() % 4096, 0);  // the last expert ends in a page that is not whole
         for (int round = 0; round < 2; ++round) {
           for (int layer = 0; layer < 3; ++layer) {
@@ -86,6 +88,7 @@ TEST_F(StoreTest, EveryExpertOfEveryLayout) {
         EXPECT_LE(stats.resident, 6);
         EXPECT_EQ(stats.demand_reads, 48 - stats.hits);
         EXPECT_EQ(stats.failures, 0);
+        EXPECT_EQ(stats.io.direct, direct);
       }
     }
   }
@@ -218,8 +221,9 @@ TEST_F(StoreTest, AReadThatKeepsFailingIsAnErrorAndNoMore) {
 }
 
 TEST_F(StoreTest, ATruncatedFileIsNeverComputedWith) {
-  for (Env* env : {static_cast<Env*>(&fault_), &Env::Default()}) {
-    Open({.slots = 6}, Kind::kStacks, env);
+  for (const auto& [env, direct] : {std::pair{static_cast<Env*>(&fault_), true}, {&Env::Default(), true},
+                                    {static_cast<Env*>(&fault_), false}, {&Env::Default(), false}}) {
+    Open({.slots = 6, .io = {.direct = direct}}, Kind::kStacks, env);
     Check(0, {1});
     std::filesystem::resize_file(path_, 100000);
     const Error error = FetchError(2, {7});
@@ -231,13 +235,35 @@ TEST_F(StoreTest, ATruncatedFileIsNeverComputedWith) {
 }
 
 TEST_F(StoreTest, AChangedFileIsNeverComputedWith) {
-  Open({.slots = 6}, Kind::kStacks, &Env::Default());
-  Check(0, {1});
-  ASSERT_TRUE(store_->CheckUnchanged());
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // file systems' clocks are coarse
-  std::fstream(path_, std::ios::in | std::ios::out | std::ios::binary).put('x');
-  EXPECT_EQ(FetchError(0, {2}).code, ErrorCode::kCorrupt);
-  EXPECT_FALSE(store_->CheckUnchanged());
+  for (const bool direct : {true, false}) {
+    Open({.slots = 6, .io = {.direct = direct}}, Kind::kStacks, &Env::Default());
+    Check(0, {1});
+    ASSERT_TRUE(store_->CheckUnchanged());
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // file systems' clocks are coarse
+    std::fstream(path_, std::ios::in | std::ios::out | std::ios::binary).put('x');
+    EXPECT_EQ(FetchError(0, {2}).code, ErrorCode::kCorrupt);
+    EXPECT_FALSE(store_->CheckUnchanged());
+  }
+}
+
+// Of the expert and nothing around it: what is not asked for would have to be paid for, in time and in memory.
+TEST_F(StoreTest, ThroughThePageCacheNothingIsReadAhead) {
+  Open({.slots = 6, .io = {.direct = false}}, Kind::kPerExpert, &Env::Default());
+  ::sync();
+  ASSERT_TRUE(DropCached(path_, 0, model_->bytes()));
+  if (CachedBytes(path_).value_or(-1) != 0) GTEST_SKIP() << "this file system lives in the page cache";
+  Check(1, {3});
+  int64_t asked = 0;
+  for (const ExpertRead& read : store_->layout().Reads(store_->layout().geometry().Id(1, 3))) {
+    asked += read.bytes;
+    EXPECT_EQ(CachedBytes(path_, read.offset, read.bytes).value_or(-1), read.bytes);
+  }
+  EXPECT_EQ(CachedBytes(path_).value_or(-1), asked);
+  Open({.slots = 6}, Kind::kPerExpert, &Env::Default());
+  ::sync();
+  ASSERT_TRUE(DropCached(path_, 0, model_->bytes()));
+  Check(1, {3});
+  EXPECT_EQ(CachedBytes(path_).value_or(-1), 0);
 }
 
 // Where time of modification says nothing, what was read before is recognised.

@@ -6,6 +6,7 @@
 
 #include <fstream>
 
+#include "base/aligned_buffer.h"
 #include "io/env.h"
 #include "io/temp_folder_for_test.h"
 
@@ -35,7 +36,52 @@ TEST(PageCache, CountsAndDrops) {
   EXPECT_EQ((*map)->bytes()[5], std::byte{'x'});  // still there, on the device
 }
 
+TEST(PageCache, Ranges) {
+  const TempFolderForTest folder;
+  const std::string path = folder / "file";
+  constexpr int64_t kBytes = (int64_t{4} << 20) + 5000;
+  std::ofstream(path, std::ios::binary) << std::string(static_cast<size_t>(kBytes), 'x');
+  ::sync();
+  constexpr int64_t kBegin = 1 << 20, kDropped = 2 << 20, kAll = (kBytes + 4095) / 4096 * 4096;
+  EXPECT_EQ(CachedBytes(path, 0, kBytes).value_or(-1), kAll);
+  EXPECT_EQ(CachedBytes(path, 0, INT64_MAX).value_or(-1), kAll);
+  EXPECT_EQ(CachedBytes(path, 4095, 2).value_or(-1), 8192);
+  EXPECT_EQ(CachedBytes(path, 4096, 0).value_or(-1), 0);
+  EXPECT_EQ(CachedBytes(path, kBytes, 100).value_or(-1), 0);
+  ASSERT_TRUE(DropCached(path, 0, 0));
+  EXPECT_EQ(CachedBytes(path).value_or(-1), kAll);
+  ASSERT_TRUE(DropCached(path, kBegin, kDropped));
+  if (CachedBytes(path).value_or(-1) == kAll) GTEST_SKIP() << "this file system lives in the page cache";
+  EXPECT_EQ(CachedBytes(path, kBegin, kDropped).value_or(-1), 0);
+  EXPECT_EQ(CachedBytes(path, 0, kBegin).value_or(-1), kBegin);
+  EXPECT_EQ(CachedBytes(path).value_or(-1), kAll - kDropped);
+}
+
+// Otherwise a read of a little, anywhere, fetches as much as the device's read-ahead.
+TEST(PageCache, RandomFilesAreNotReadAhead) {
+  const TempFolderForTest folder;
+  const std::string path = folder / "file";
+  constexpr int64_t kBytes = int64_t{4} << 20, kAt = 1 << 20, kRead = 64 << 10;
+  std::ofstream(path, std::ios::binary) << std::string(static_cast<size_t>(kBytes), 'x');
+  ::sync();
+  ASSERT_TRUE(DropCached(path, 0, kBytes));
+  if (CachedBytes(path).value_or(-1) != 0) GTEST_SKIP() << "this file system lives in the page cache";
+  const auto file = Env::Default().OpenDirect(path, {.direct = false, .random = true});
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_FALSE((*file)->is_direct());
+  auto buffer = AlignedBuffer::Allocate(4 << 20);  // as aligned as DirectFile wants it
+  ASSERT_TRUE(buffer);
+  ASSERT_TRUE((*file)->Read(kAt, {buffer->data(), kRead}));
+  EXPECT_EQ(buffer->data()[kRead - 1], std::byte{'x'});
+  EXPECT_EQ(CachedBytes(path, kAt, kRead).value_or(-1), kRead);
+  EXPECT_EQ(CachedBytes(path).value_or(-1), kRead);
+}
+
 TEST(PageCache, SaysWhatIsWrong) {
+  EXPECT_EQ(CachedBytes("/nowhere/at/all", 0, 1).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(CachedBytes("/tmp", -1, 1).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(DropCached("/tmp", 0, -1).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(DropCached("/nowhere/at/all", 0, 1).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(CachedBytes("/nowhere/at/all").error().code, ErrorCode::kNotFound);
   EXPECT_EQ(CachedBytes("/tmp").error().code, ErrorCode::kInvalidArgument);
 }
