@@ -44,10 +44,12 @@ std::optional<PromiseKept> MeasurePromise(const Engine& engine) {
 }
 
 std::string PromiseLine(const PromiseKept& promise) {
-  const std::string cached =
-      promise.page_cache > 0 ? fmt::format(", and {} of the model in the page cache", HumanBytes(promise.page_cache)) : "";
-  return fmt::format("memory: {} of {} promised{}{}{}", HumanBytes(promise.peak), HumanBytes(promise.promised), cached,
-                     promise.page_cache_outside ? ", which was not promised (--io buffered)" : "",
+  std::string cached;
+  if (promise.page_cache > 0) {
+    cached = fmt::format(", and {} of the model in the page cache{}", HumanBytes(promise.page_cache),
+                         promise.page_cache_outside ? ", which was not promised (--io buffered)" : "");
+  }
+  return fmt::format("memory: {} of {} promised{}{}", HumanBytes(promise.peak), HumanBytes(promise.promised), cached,
                      promise.kept() ? "" : ": NOT KEPT, please report this");
 }
 
