@@ -57,7 +57,11 @@ class Reader {
     double seconds = 0;
     int64_t bytes = 0;
     size_t next = 0;  // the first piece that was not read
-    double rate() const { return bytes >= kLeastIoBytes && seconds > 0 ? static_cast<double>(bytes) / seconds : 0; }
+    /// Little in little time tells nothing, little in long time does.
+    double rate(double wished) const {
+      const bool enough = bytes >= kLeastIoBytes || seconds >= wished / 2;
+      return enough && bytes > 0 && seconds > 0 ? static_cast<double>(bytes) / seconds : 0;
+    }
   };
 
   /// Goes on with `tally` for so many seconds, and until what was begun is there.
@@ -130,15 +134,15 @@ Result<IoMeasured> MeasureIo(const ExpertLayout& layout, Env& env) {
     if (status) status = reader.Read(*buffered, cold, kIoSeconds / kTurns, of_cold);
   }
   // What has just been read is warm now; where nothing was cold, what is held anyway.
-  const auto warm = of_cold.bytes >= kLeastIoBytes ? std::span<const Piece>(cold).first(of_cold.next)
+  const auto warm = of_cold.rate(kIoSeconds) > 0 ? std::span<const Piece>(cold).first(of_cold.next)
                                                    : std::span<const Piece>(held);
   if (status) status = reader.Read(*buffered, warm, kIoWarmSeconds, of_warm);
   for (const Piece& piece : std::span(cold).first(of_cold.next))
     (void)DropCached(layout.files()[piece.file], piece.offset, piece.bytes);  // a wish
   if (!status) return std::unexpected(status.error());
-  measured.direct_rate = of_past.rate();
-  measured.cold_rate = of_cold.rate();
-  measured.warm_rate = of_warm.rate();
+  measured.direct_rate = of_past.rate(kIoSeconds);
+  measured.cold_rate = of_cold.rate(kIoSeconds);
+  measured.warm_rate = of_warm.rate(kIoWarmSeconds);
   return measured;
 }
 
