@@ -121,7 +121,7 @@ TEST_F(ExpertIoTest, WithSlotsForAllNothingIsMeasured) {
 
 TEST_F(ExpertIoTest, APromiseReadsDirectlyUnlessToldOtherwise) {
   EngineOptions options = Options(ExpertIo::kAuto);
-  options.experts.memory_bytes = 60 * kMiB;
+  options.experts.memory_bytes = 80 * kMiB;
   options.promise.bytes = int64_t{2} << 30;
   const bool drops = ForgetFile();
   {

@@ -56,10 +56,11 @@ class Reader {
   struct Tally {
     double seconds = 0;
     int64_t bytes = 0;
-    size_t next = 0;  // the first piece that was not read
-    /// Little in little time tells nothing, little in long time does.
-    double rate(double wished) const {
-      const bool enough = bytes >= kLeastIoBytes || seconds >= wished / 2;
+    size_t next = 0;        // the first piece that was not read
+    bool ran_out = false;   // of time, with pieces left
+    /// Little that is all there was tells nothing; little that was all there was time for tells of a slow disk.
+    double rate() const {
+      const bool enough = bytes >= kLeastIoBytes || ran_out;
       return enough && bytes > 0 && seconds > 0 ? static_cast<double>(bytes) / seconds : 0;
     }
   };
@@ -92,6 +93,7 @@ class Reader {
     }
     changed_.wait(lock, [&] { return free_.size() == kPieces; });
     tally.seconds += SecondsSince(begun);
+    tally.ran_out = tally.next < pieces.size();
     return status_;
   }
 
@@ -134,15 +136,15 @@ Result<IoMeasured> MeasureIo(const ExpertLayout& layout, Env& env) {
     if (status) status = reader.Read(*buffered, cold, kIoSeconds / kTurns, of_cold);
   }
   // What has just been read is warm now; where nothing was cold, what is held anyway.
-  const auto warm = of_cold.rate(kIoSeconds) > 0 ? std::span<const Piece>(cold).first(of_cold.next)
+  const auto warm = of_cold.rate() > 0 ? std::span<const Piece>(cold).first(of_cold.next)
                                                    : std::span<const Piece>(held);
   if (status) status = reader.Read(*buffered, warm, kIoWarmSeconds, of_warm);
   for (const Piece& piece : std::span(cold).first(of_cold.next))
     (void)DropCached(layout.files()[piece.file], piece.offset, piece.bytes);  // a wish
   if (!status) return std::unexpected(status.error());
-  measured.direct_rate = of_past.rate(kIoSeconds);
-  measured.cold_rate = of_cold.rate(kIoSeconds);
-  measured.warm_rate = of_warm.rate(kIoWarmSeconds);
+  measured.direct_rate = of_past.rate();
+  measured.cold_rate = of_cold.rate();
+  measured.warm_rate = of_warm.rate();
   return measured;
 }
 

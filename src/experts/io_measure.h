@@ -15,8 +15,8 @@ inline constexpr double kIoSeconds = 0.055, kIoWarmSeconds = 0.02;
 
 /// Fills in whether the file system can, the three rates, and the bytes of all experts; not those of slots and of the cache.
 /// Experts are taken from all over the model, others for one way than for the other, and both take turns. What the page cache
-/// holds already does not count as cold. Rates of less than kLeastIoBytes, read in less than half of the time,
-/// stay 0 (small models). Errors: those of Env, of
+/// holds already does not count as cold. Rates stay 0 where there was less than kLeastIoBytes to
+/// read (small models). Errors: those of Env, of
 /// reads, kResource.
 Result<IoMeasured> MeasureIo(const ExpertLayout& layout, Env& env);
 inline constexpr int64_t kLeastIoBytes = int64_t{8} << 20;
