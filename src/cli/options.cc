@@ -205,8 +205,7 @@ Result<EngineOptions> ToEngineOptions(const ModelOptions& options) {
   if (!options.io.empty()) {
     if (engine.promise.bytes == 0 && engine.experts.memory_bytes == 0) {
       return Fail(ErrorCode::kInvalidArgument,
-                  "--io {}: all experts are used where the file is mapped, so none is read
-Say how much memory there is with "
+                  "--io {}: all experts are used where the file is mapped, so none is read\nSay how much memory there is with "
                   "--memory SIZE, or for experts alone with --expert-memory SIZE.", options.io);
     }
     const auto io = ParseExpertIo(options.io);

@@ -37,6 +37,13 @@ void AddPieces(const ExpertLayout& layout, const ModelFiles& files, ExpertId id,
   }
 }
 
+/// Whether there is enough to tell anything from.
+bool Enough(std::span<const Piece> pieces) {
+  int64_t bytes = 0;
+  for (const Piece& piece : pieces) bytes += piece.bytes;
+  return bytes >= kLeastIoBytes;
+}
+
 /// Whether none of an expert is in the page cache.
 Result<bool> IsCold(const ExpertLayout& layout, ExpertId id) {
   for (const ExpertRead& read : layout.Reads(id)) {
@@ -56,13 +63,8 @@ class Reader {
   struct Tally {
     double seconds = 0;
     int64_t bytes = 0;
-    size_t next = 0;        // the first piece that was not read
-    bool ran_out = false;   // of time, with pieces left
-    /// Little that is all there was tells nothing; little that was all there was time for tells of a slow disk.
-    double rate() const {
-      const bool enough = bytes >= kLeastIoBytes || ran_out;
-      return enough && bytes > 0 && seconds > 0 ? static_cast<double>(bytes) / seconds : 0;
-    }
+    size_t next = 0;  // the first piece that was not read
+    double rate() const { return seconds > 0 ? static_cast<double>(bytes) / seconds : 0; }
   };
 
   /// Goes on with `tally` for so many seconds, and until what was begun is there.
@@ -93,7 +95,6 @@ class Reader {
     }
     changed_.wait(lock, [&] { return free_.size() == kPieces; });
     tally.seconds += SecondsSince(begun);
-    tally.ran_out = tally.next < pieces.size();
     return status_;
   }
 
@@ -126,6 +127,10 @@ Result<IoMeasured> MeasureIo(const ExpertLayout& layout, Env& env) {
     AddPieces(layout, *buffered, id, is_cold ? cold : held);
   }
 
+  if (!Enough(past)) past.clear();
+  if (!Enough(cold)) cold.clear();
+  if (!Enough(held)) held.clear();
+
   FATHOM_TRY(AlignedBuffer memory, AlignedBuffer::Allocate(static_cast<size_t>(kPieces * kPiece)));
   FATHOM_TRY(const auto io, AsyncIo::Create({.depth = kPieces, .threads = kPieces}));
   Reader reader(*io, memory.data());
@@ -136,8 +141,7 @@ Result<IoMeasured> MeasureIo(const ExpertLayout& layout, Env& env) {
     if (status) status = reader.Read(*buffered, cold, kIoSeconds / kTurns, of_cold);
   }
   // What has just been read is warm now; where nothing was cold, what is held anyway.
-  const auto warm = of_cold.rate() > 0 ? std::span<const Piece>(cold).first(of_cold.next)
-                                                   : std::span<const Piece>(held);
+  const auto warm = cold.empty() ? std::span<const Piece>(held) : std::span<const Piece>(cold).first(of_cold.next);
   if (status) status = reader.Read(*buffered, warm, kIoWarmSeconds, of_warm);
   for (const Piece& piece : std::span(cold).first(of_cold.next))
     (void)DropCached(layout.files()[piece.file], piece.offset, piece.bytes);  // a wish
