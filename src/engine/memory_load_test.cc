@@ -54,7 +54,7 @@ TEST(MemoryUnderLoad, ManyLongPromptsStayWithinThePromise) {
 
   EngineOptions options{.threads = 2, .context_length = 1024};
   options.promise = {.serving = true, .rows = 128, .sequences = 8, .logit_rows = 8, .extra_bytes = 8 * kMiB};
-  options.promise.bytes = LeastPromise(synth.output, options) + 40 * kMiB;
+  options.promise.bytes = LeastPromise(synth.output, options) + 24 * kMiB;
   ASSERT_TRUE(ForgetPeak());
   const auto loaded = Engine::Load(synth.output, options);
   ASSERT_TRUE(loaded) << loaded.error().message;

@@ -12,7 +12,6 @@ namespace {
 constexpr int64_t kPage = DirectFile::kAlignment;
 constexpr int kTries = 3;
 constexpr size_t kSamples = 4;  // about so many tensors of a file
-constexpr int64_t kReadAround = int64_t{16} << 20;  // more than kernels read around a page that is touched
 
 }  // namespace
 
@@ -36,9 +35,14 @@ Status CheckSameFiles(const ModelFile& model, const ModelFiles& files) {
       FATHOM_CHECK_OK(read);
       files.CopyTail(f, begin, end - begin, pages.data());
       const std::span<std::byte> sample = std::span(want).first(static_cast<size_t>(bytes));
-      FATHOM_CHECK_OK(model.Read(tensor, 0, sample));
-      const int64_t from = std::max<int64_t>(0, begin - kReadAround);
-      model.Advise({.bytes = end + kReadAround - from, .file = f, .offset = from}, MapAdvice::kDrop);
+      // Only these pages of the mapping come into the page cache, and go again: what is read around them would still be
+      // under way when it was dropped, and stay.
+      const TensorInfo place{.bytes = end - begin, .file = f, .offset = begin};
+      model.Advise(place, MapAdvice::kRandom);
+      const Status mapped = model.Read(tensor, 0, sample);
+      model.Advise(place, MapAdvice::kDrop);
+      model.Advise(place, MapAdvice::kNormal);
+      FATHOM_CHECK_OK(mapped);
       if (std::memcmp(sample.data(), pages.data() + (tensor.offset - begin), sample.size()) == 0) continue;
       return Fail(ErrorCode::kCorrupt, "{}: was replaced or changed while the model was being loaded ({} is not what it "
                   "was); load it again", files.file(f)->path(), tensor.name);
