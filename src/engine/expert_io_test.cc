@@ -14,6 +14,11 @@ namespace {
 
 using Why = IoChoice::Why;
 constexpr int64_t kMiB = int64_t{1} << 20;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int64_t kPromise = int64_t{64} << 30;  // sanitizers take memory of their own
+#else
+constexpr int64_t kPromise = int64_t{2} << 30;
+#endif
 
 Result<std::vector<float>> Logits(Engine& engine, int prompt = 30, int more = 6) {
   FATHOM_TRY(const auto session, engine.NewSession());
@@ -69,7 +74,7 @@ TEST_F(ExpertIoTest, EveryWayGivesTheSameBits) {
     for (const bool promised : {false, true}) {
       EngineOptions options = Options(io);
       options.experts.memory_bytes = 100 * kMiB;
-      if (promised) options.promise.bytes = int64_t{2} << 30;
+      if (promised) options.promise.bytes = kPromise;
       const auto engine = Engine::Load(path_, options);
       ASSERT_TRUE(engine) << engine.error().message;
       const auto got = Logits(**engine);
@@ -122,7 +127,7 @@ TEST_F(ExpertIoTest, WithSlotsForAllNothingIsMeasured) {
 TEST_F(ExpertIoTest, APromiseReadsDirectlyUnlessToldOtherwise) {
   EngineOptions options = Options(ExpertIo::kAuto);
   options.experts.memory_bytes = 80 * kMiB;
-  options.promise.bytes = int64_t{2} << 30;
+  options.promise.bytes = kPromise;
   const bool drops = ForgetFile();
   {
     const auto engine = Engine::Load(path_, options);
