@@ -22,24 +22,25 @@ STEP = 512
 
 
 def run(command):
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")  # vocabularies in logs
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\nfailed with status {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 def fathom(args, depths):
     report = json.loads(run([args.fathom, "bench", "-m", args.model, "-t", str(args.threads), "-p", str(STEP), "-n",
                              str(args.generate), "-d", ",".join(map(str, depths)), "-r", "1", "--no-ceilings", "-q", "--json",
-                             *args.fathom_flags.split()]))
+                             *args.fathom_flags.split()])[0])
     return {row["depth"]: (row["prefill_tokens_per_second"]["median"], row["decode_tokens_per_second"]["median"])
             for row in report["results"]}
 
 
 def ik(args, depths):
     # The sweep takes 128 tokens out of the context again after each step, so it ends at its size.
-    out = run([args.ik_sweep, "-m", args.model, "-t", str(args.threads), "-c", str(max(depths) + 2 * STEP), "-b", str(STEP),
-               "-ub", str(STEP), *args.ik_flags.split()])
+    # The table is on stderr.
+    out = "\n".join(run([args.ik_sweep, "-m", args.model, "-t", str(args.threads), "-c", str(max(depths) + 2 * STEP), "-b", str(STEP),
+               "-ub", str(STEP), *args.ik_flags.split()]))
     rows = {}
     for line in out.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
@@ -55,7 +56,7 @@ def llama(args, depths):
     result = {}
     for depth in depths:
         rows = json.loads(run([args.llama, "-m", args.model, "-t", str(args.threads), "-p", str(STEP), "-n",
-                               str(args.generate), "-d", str(depth), "-r", "1", "-o", "json"]))
+                               str(args.generate), "-d", str(depth), "-r", "1", "-o", "json"])[0])
         result[depth] = tuple(next(r["avg_ts"] for r in rows if r[key] > 0) for key in ("n_prompt", "n_gen"))
     return result
 

@@ -20,6 +20,7 @@ Needs root (cgroup v1 or v2 with the memory controller, drop_caches), Python 3 a
 and ends with status 77.
 """
 import argparse
+import ctypes
 import json
 import mmap
 import os
@@ -179,11 +180,13 @@ def direct_read_rate(path, piece, seconds=4.0, threads=8, seed=0):
 
     def work(number):
         generator = random.Random(seed * 1000 + number)
-        # In huge pages, as the slots are: a disk takes larger requests then.
-        buffer = mmap.mmap(-1, (piece + (2 << 20) - 1) // (2 << 20) * (2 << 20))
+        # In huge pages, as the slots are: a disk takes larger requests then. They begin at multiples of 2 MiB.
+        huge = 2 << 20
+        buffer = mmap.mmap(-1, (piece // huge + 2) * huge, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             buffer.madvise(mmap.MADV_HUGEPAGE)
-        view = memoryview(buffer)[:piece]
+        skip = -ctypes.addressof(ctypes.c_char.from_buffer(buffer)) % huge
+        view = memoryview(buffer)[skip:skip + piece]
         try:
             while time.perf_counter() < start + seconds:
                 done[number] += os.preadv(file, [view], generator.randrange(pieces) * piece)
