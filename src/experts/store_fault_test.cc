@@ -324,8 +324,10 @@ TEST_F(StoreFaultTest, HangsUnderLoad) {
   EXPECT_GE(came, 150);
   EXPECT_GE(failed, 10);
   EXPECT_EQ(store_->stats().leased, 0);
-  ASSERT_TRUE(Eventually([&] { return Take(0, {0, 1}).came.size() == 2; }));
-  CheckAll();
+  // All come again; a busy machine may itself take longer than so low a limit, now and then.
+  for (int layer = 0; layer < 3; ++layer)
+    for (int e = 0; e < 8; e += 2)
+      EXPECT_TRUE(Eventually([&] { return Take(layer, {e, e + 1}).came.size() == 2; })) << layer << " " << e;
 }
 
 TEST_F(StoreFaultTest, TheLimitIsChecked) {
