@@ -13,8 +13,9 @@ routing went (no peer can do that).
 Every run starts with an empty page cache. The limit counts page cache too, so a peer's mapped weights live within it; what
 fathom keeps outside its own promise would too. Printed beside the speed: the most that the cgroup held, and for fathom the
 share of the speed that its missing bytes would allow at the disk's speed for direct reads as large as an expert's matrices
-(measured before and after each run), and the shares of the time in which the disk was reading and in which nobody waited for it. --readahead sets the block device's read-ahead in KiB for the time
-of the runs: it decides the fate of mapped weights (8 MiB read in vain a fault, or 128 KiB), so peers deserve both.
+(measured before and after each run by Python threads, which may be slower than io_uring: above 100 % it is no bound), and the
+shares of the time in which the disk was reading and in which nobody waited for it. --readahead sets the block device's
+read-ahead in KiB for the time of the runs: it decides the fate of mapped weights (8 MiB read in vain a fault, or 128 KiB), so peers deserve both.
 
 Needs root (cgroup v1 or v2 with the memory controller, drop_caches), Python 3 and nothing else; without root it says so
 and ends with status 77.
