@@ -2,6 +2,8 @@
 # says goes to stderr, so that a script's stdout is the program's alone.
 
 fathom_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Where there is a ccache, a clone in another folder may use what this one compiled.
+export CCACHE_BASEDIR=$fathom_root CCACHE_NOHASHDIR=true
 
 say() { printf 'fathom: %s\n' "$*" >&2; }
 
