@@ -99,9 +99,7 @@ TEST_P(KvCacheDamageTest, ADamagedBlockIsAMissAndHeals) {
     stream.put(static_cast<char>(*found ^ 4));
   }
   if (!opened) {
-    CacheOptions patient = OnDisk();
-    patient.clock = [] { return std::chrono::steady_clock::time_point(); };
-    Open(patient);
+    Open(OnDisk());
     EXPECT_EQ(cache_->stats().corrupt, 1) << "before anybody asked";
     EXPECT_GT(cache_->stats().disk.read_bytes_per_second, 0);
   }
