@@ -539,13 +539,16 @@ TEST_F(KvCacheTest, RandomConversationsNeverSeeAWrongRow) {
   }
 }
 
+// Longer than a sound device takes on a machine that does much else.
+constexpr double kHang = 2;
+
 // A device that hangs for good: the cache ends all the same, and neither crashes nor corrupts when the device comes back.
 TEST_F(KvCacheTest, ADeviceThatHangsDoesNotHoldUpTheEnd) {
   static auto& env = *new FaultEnv;  // what hangs in it may outlive the test
   for (const bool flush_first : {true, false}) {
     CacheOptions options = OnDisk();
     options.directory += flush_first ? "a" : "b";
-    options.hang_seconds = 0.3;
+    options.hang_seconds = kHang;
     Open(options, env);
     const Tokens a = RandomTokens(200, 1);
     Request(a);
@@ -561,11 +564,12 @@ TEST_F(KvCacheTest, ADeviceThatHangsDoesNotHoldUpTheEnd) {
       EXPECT_FALSE(cache_->Flush());
     }
     cache_.reset();
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
     pool_.reset();
     env.ChangeDirect([](DirectFaults& faults) { faults.hang = false; });
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    std::filesystem::remove_all(options.directory);
+    std::error_code late;  // what was stuck may write still
+    std::filesystem::remove_all(options.directory, late);
   }
 }
 
@@ -573,7 +577,7 @@ TEST_F(KvCacheTest, ADeviceThatHangsDoesNotHoldUpWhoForgetsVerifiesOrOpens) {
   static auto& env = *new FaultEnv;  // as above
   const Tokens a = RandomTokens(200, 1);
   CacheOptions options = OnDisk();
-  options.hang_seconds = 0.3;
+  options.hang_seconds = kHang;
   const auto says_so = [](const Error& error, const std::string& consequence) {
     EXPECT_EQ(error.code, ErrorCode::kIo);
     EXPECT_NE(error.message.find("has not answered"), std::string::npos) << error.message;
@@ -627,13 +631,13 @@ TEST_F(KvCacheTest, ADeviceThatHangsDoesNotHoldUpWhoForgetsVerifiesOrOpens) {
     EXPECT_NE(opened.error().message.find(options.directory), std::string::npos) << opened.error().message;
   }
   end();
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
 }
 
 TEST_F(KvCacheTest, ASlowDeviceIsWaitedFor) {
   FaultEnv env;
   CacheOptions options = OnDisk();
-  options.hang_seconds = 0.5;
+  options.hang_seconds = kHang;
   Open(options, env);
   env.ChangeDirect([](DirectFaults& faults) { faults.delay = std::chrono::milliseconds(60); });
   const Tokens a = RandomTokens(64 * 100, 1);  // seconds of writing
