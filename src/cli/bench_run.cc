@@ -43,14 +43,16 @@ class Bench {
         AddShare(params_.operations_per_token * prefill.back(), before, after, arithmetic, arithmetic_share);
       }
       if (params_.generated_tokens > 0) {
-        const double before = hooks_.bandwidth ? hooks_.bandwidth() : 0;
         const auto experts = engine_.expert_stats();
-        FATHOM_TRY(const double seconds, TimeDecode(fmt::format("decode at depth {}", result.depth)));
-        AddExperts(experts, seconds, params_.generated_tokens, result.decode_experts);
-        const double after = hooks_.bandwidth ? hooks_.bandwidth() : 0;
+        FATHOM_TRY(const DecodeRun run, TimeDecode(fmt::format("decode at depth {}", result.depth)));
+        AddExperts(experts, run.seconds, params_.generated_tokens, result.decode_experts);
         session_->Truncate(result.depth);
-        decode.push_back(static_cast<double>(params_.generated_tokens) / seconds);
-        AddShare(result.bytes_per_token * decode.back(), before, after, bandwidth, bandwidth_share);
+        decode.push_back(static_cast<double>(params_.generated_tokens) / run.seconds);
+        if (run.bandwidth > 0) {
+          bandwidth.push_back(run.bandwidth);
+          if (result.bytes_per_token > 0)
+            bandwidth_share.push_back(result.bytes_per_token * decode.back() / run.bandwidth);
+        }
       }
     }
     if (params_.roofline) FATHOM_CHECK_OK(MeasureRooflines(result));
@@ -64,6 +66,11 @@ class Bench {
   }
 
  private:
+  struct DecodeRun {
+    double seconds = 0;
+    double bandwidth = 0;  // bytes/s of all probes together; 0: not measured
+  };
+
   /// What was reached, of what the machine could do just before and after.
   static void AddShare(double reached, double before, double after, std::vector<double>& ceilings,
                        std::vector<double>& shares) {
@@ -90,15 +97,22 @@ class Bench {
       Profile profile;
       const MachineCeilings before = hooks_.ceilings ? hooks_.ceilings() : MachineCeilings();
       engine_.UseProfile(&profile);
-      const auto seconds = run();
+      const Result<DecodeRun> done = run();
       engine_.UseProfile(nullptr);
-      if (!seconds) return std::unexpected(seconds.error());
-      out = MakeRoofline(profile, Mean(before, hooks_.ceilings ? hooks_.ceilings() : MachineCeilings()));
+      if (!done) return std::unexpected(done.error());
+      MachineCeilings ceilings = Mean(before, hooks_.ceilings ? hooks_.ceilings() : MachineCeilings());
+      if (done->bandwidth > 0) ceilings.bandwidth = done->bandwidth;
+      out = MakeRoofline(profile, ceilings);
       session_->Truncate(result.depth);
       return {};
     };
     const std::string where = fmt::format("roofline at depth {}", result.depth);
-    if (params_.prompt_tokens > 0) FATHOM_CHECK_OK(measure(result.prefill_roofline, [&] { return TimePrefill(where); }));
+    if (params_.prompt_tokens > 0) {
+      FATHOM_CHECK_OK(measure(result.prefill_roofline, [&]() -> Result<DecodeRun> {
+        FATHOM_TRY(const double seconds, TimePrefill(where));
+        return DecodeRun{.seconds = seconds};
+      }));
+    }
     if (params_.generated_tokens > 0) FATHOM_CHECK_OK(measure(result.decode_roofline, [&] { return TimeDecode(where); }));
     return {};
   }
@@ -142,14 +156,26 @@ class Bench {
     return std::max(Now() - started, 1e-9);
   }
 
-  Result<double> TimeDecode(const std::string& what) {
+  Result<DecodeRun> TimeDecode(const std::string& what) {
     const std::vector<TokenId> tokens = RandomTokens(params_.generated_tokens);
+    double elsewhere = 0, inverse = 0;  // seconds in probes; of what they said, 1 / rate
+    int probes = 0;
+    const auto probe = [&] {
+      if (!hooks_.bandwidth) return;
+      const double started = Now();
+      inverse += 1 / hooks_.bandwidth();
+      ++probes;
+      elsewhere += Now() - started;
+    };
     const double started = Now();
     for (size_t i = 0; i < tokens.size(); ++i) {
+      if (i % kBandwidthTokens == 0) probe();
       FATHOM_CHECK_OK(session_->Eval(std::span(&tokens[i], 1)));
       FATHOM_CHECK_OK(Progress(what, static_cast<int64_t>(i) + 1, params_.generated_tokens));
     }
-    return std::max(Now() - started, 1e-9);
+    probe();
+    return DecodeRun{.seconds = std::max(Now() - started - elsewhere, 1e-9),
+                     .bandwidth = probes > 0 ? probes / inverse : 0};
   }
 
   Engine& engine_;

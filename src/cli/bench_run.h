@@ -2,7 +2,8 @@
 // memory bandwidth decoding reaches and of its arithmetic prefill.
 //
 // Depths are filled with seeded random tokens, once each and in rising order, so that a deep one costs one prefill.
-// Ceilings are measured just before and after every run, because shared machines swing within minutes.
+// Ceilings are measured around every prefill run and between the tokens of every decode run, because shared machines
+// swing within minutes, and their memory within fractions of a second.
 // One thread; everything that differs between machines comes from outside, so tests run it on a fake engine.
 #pragma once
 
@@ -47,16 +48,20 @@ struct DepthResult {
   Spread prefill;  // tokens/s
   Spread decode;   // tokens/s
   double bytes_per_token = 0;      // weights and the KV cache at this depth
-  Spread bandwidth;                // bytes/s, every measurement around the decode runs
-  Spread bandwidth_share;          // of each decode run: bytes_per_token * rate / mean bandwidth around it
+  Spread bandwidth;                // bytes/s, of each decode run: as measured between its tokens
+  Spread bandwidth_share;          // of each decode run: bytes_per_token * rate / its bandwidth
   Spread arithmetic;               // operations/s that the kernels could do, around the prefill runs
   Spread arithmetic_share;         // of each prefill run: operations_per_token * rate / mean of the peaks around it
   ExpertWork prefill_experts, decode_experts;  // zeros where all of the model is in memory
   Roofline prefill_roofline, decode_roofline;  // empty unless asked for
 };
 
+inline constexpr int64_t kBandwidthTokens = 4;
+
 struct BenchHooks {
-  std::function<double()> bandwidth;   // bytes/s now; empty: not measured
+  /// Reads a fixed amount for some milliseconds, bytes/s; called every kBandwidthTokens tokens of a decode run, whose
+  /// time it does not count to. Empty: not measured.
+  std::function<double()> bandwidth;
   std::function<double()> arithmetic;  // operations/s now; empty: not measured
   std::function<MachineCeilings()> ceilings;  // all of them now, for rooflines; empty: not measured
   std::function<double()> now;        // seconds; empty: the steady clock

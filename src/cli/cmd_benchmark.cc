@@ -197,7 +197,7 @@ void PrintText(const Engine& engine, const BenchParams& params, const std::vecto
   }
   fmt::print(
       "\nmedian of {} (least–most). Share: of what the machine could do just then; prefill of the arithmetic peak\n"
-      "(products with weights only), decode of the memory bandwidth (weights and KV cache read).\n",
+      "(products with weights only), decode of the memory bandwidth (weights and KV cache read), measured between tokens.\n",
       params.repetitions);
   if (const auto promise = MeasurePromise(engine)) fmt::print("\n{}\n", PromiseLine(*promise));
   for (const DepthResult& r : results) {
@@ -243,19 +243,21 @@ Status Run(const BenchOptions& options) {
   params.bytes_per_token = static_cast<double>(CountWeightTraffic(engine->model_file()).per_token());
 
   BenchHooks hooks;
+  std::shared_ptr<ReadBandwidthProbe> probe;
   params.operations_per_token = OperationsPerToken(engine->config());
   // Measuring them takes memory that a promise has no place for.
   if (!options.no_ceilings && !engine->memory_plan()) {
     const int64_t probe_bytes = std::min<int64_t>(int64_t{1} << 30, ExamineMachine().memory_available / 4);
-    hooks.bandwidth = [&engine, probe_bytes] {
-      return MeasureReadBandwidth(engine->pool(), probe_bytes).value_or(0.0);
-    };
+    if (auto created = ReadBandwidthProbe::Create(engine->pool(), probe_bytes)) {
+      probe = std::make_shared<ReadBandwidthProbe>(std::move(*created));
+      hooks.bandwidth = [probe] { return probe->Slice(); };
+    }
     const bool int8 = MostlyInt8(engine->model_file());
     hooks.arithmetic = [&engine, int8] {
       return int8 ? MeasureInt8Peak(engine->pool()) : MeasureF32Peak(engine->pool());
     };
-    hooks.ceilings = [&engine, &hooks] {
-      return MachineCeilings{hooks.bandwidth(), MeasureInt8Peak(engine->pool()), MeasureBf16Peak(engine->pool()),
+    hooks.ceilings = [&engine, probe] {
+      return MachineCeilings{probe ? probe->Whole() : 0, MeasureInt8Peak(engine->pool()), MeasureBf16Peak(engine->pool()),
                              MeasureF32Peak(engine->pool())};
     };
   }
@@ -303,9 +305,9 @@ void RegisterBench(CLI::App& app, Action& selected) {
       AddCommand(app, selected, "bench", "prefill and decode speed at several context depths",
                  "Tokens are random, so the text means nothing but the work is real. Shares say how near each run came "
                  "to what this\n"
-                 "machine could do just then, measured before and after: prefill to the arithmetic peak of the "
-                 "kernels' dot products,\n"
-                 "decode to the memory bandwidth (weights and KV cache read per token).\n"
+                 "machine could do just then: prefill to the arithmetic peak of the kernels' dot products, measured "
+                 "before and after,\n"
+                 "decode to the memory bandwidth (weights and KV cache read per token), measured every few tokens.\n"
                  "\n"
                  "Examples:\n"
                  "  fathom bench -m model.gguf\n"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cassert>
 #include <chrono>
 #include <vector>
 
@@ -19,6 +20,8 @@ double Seconds(Clock::time_point from) { return std::chrono::duration<double>(Cl
 constexpr int kRounds = 60;
 constexpr double kRoundSeconds = 0.002;
 constexpr int kReadRounds = 5;
+constexpr int64_t kPage = 4096;
+constexpr int64_t kSlices = 8;  // of a probe's buffer: 128 MiB of 1 GiB, far beyond a last-level cache
 
 /// Best rate of all threads together; work(thread, amount) returns the operations done.
 template <typename Work>
@@ -42,25 +45,45 @@ double Best(ThreadPool& pool, Work work) {
 
 }  // namespace
 
-Result<double> MeasureReadBandwidth(ThreadPool& pool, int64_t bytes) {
-  const int64_t share = bytes / pool.size() / 4096 * 4096;
-  if (share <= 0) return Fail(ErrorCode::kInvalidArgument, "bandwidth needs at least {} bytes", pool.size() * 4096);
+Result<ReadBandwidthProbe> ReadBandwidthProbe::Create(ThreadPool& pool, int64_t bytes) {
+  const int64_t share = bytes / pool.size() / (kSlices * kPage) * (kSlices * kPage);
+  if (share <= 0)
+    return Fail(ErrorCode::kInvalidArgument, "bandwidth needs at least {} bytes", pool.size() * kSlices * kPage);
   FATHOM_TRY(AlignedBuffer buffer, AlignedBuffer::Allocate(static_cast<size_t>(share * pool.size())));
-  const KernelTable& kernels = ActiveKernels();
-  std::byte* const data = buffer.data();
+  return ReadBandwidthProbe(pool, std::move(buffer), share);
+}
+
+ReadBandwidthProbe::ReadBandwidthProbe(ThreadPool& pool, AlignedBuffer buffer, int64_t share)
+    : pool_(&pool), buffer_(std::move(buffer)), share_(share), slice_(share / kSlices) {
   // Written first, so that every page has memory of its own.
+  std::byte* const data = buffer_.data();
   pool.Run([&](int thread) {
-    for (int64_t i = 0; i < share; i += 4096) data[thread * share + i] = std::byte{1};
+    for (int64_t i = 0; i < share; i += kPage) data[thread * share + i] = std::byte{1};
   });
+}
+
+double ReadBandwidthProbe::Slice() {
+  const double rate = Read(at_, slice_);
+  at_ = (at_ + slice_) % share_;
+  return rate;
+}
+
+double ReadBandwidthProbe::Read(int64_t at, int64_t bytes) {
+  assert(at + bytes <= share_);
+  const KernelTable& kernels = ActiveKernels();
   std::atomic<uint64_t> sum{0};
-  double best = 0;
-  for (int round = 0; round < kReadRounds; ++round) {
-    const auto start = Clock::now();
-    pool.Run([&](int thread) { sum += kernels.read_stream(data + thread * share, share); });
-    best = std::max(best, static_cast<double>(share * pool.size()) / Seconds(start));
-  }
+  const auto start = Clock::now();
+  pool_->Run([&](int thread) { sum += kernels.read_stream(buffer_.data() + thread * share_ + at, bytes); });
+  const double seconds = Seconds(start);
   static std::atomic<uint64_t> keep;
   keep.store(sum.load(), std::memory_order_relaxed);
+  return static_cast<double>(bytes * pool_->size()) / seconds;
+}
+
+Result<double> MeasureReadBandwidth(ThreadPool& pool, int64_t bytes) {
+  FATHOM_TRY(ReadBandwidthProbe probe, ReadBandwidthProbe::Create(pool, bytes));
+  double best = 0;
+  for (int round = 0; round < kReadRounds; ++round) best = std::max(best, probe.Whole());
   return best;
 }
 

@@ -26,5 +26,16 @@ TEST(Ceilings, RefuseAnEmptyBuffer) {
   EXPECT_FALSE(MeasureReadBandwidth(pool, 100));
 }
 
+TEST(Ceilings, SlicesGoRoundTheBuffer) {
+  ThreadPool pool(2);
+  auto probe = ReadBandwidthProbe::Create(pool, int64_t{16} << 20);
+  ASSERT_TRUE(probe);
+  for (int i = 0; i < 20; ++i) {
+    const double rate = i % 7 == 6 ? probe->Whole() : probe->Slice();
+    EXPECT_GT(rate, 1e7);
+    EXPECT_LT(rate, 1e13);
+  }
+}
+
 }  // namespace
 }  // namespace fathom
