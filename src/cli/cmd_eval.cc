@@ -29,6 +29,7 @@ struct EvalCommandOptions {
   int shots = -1;
   int64_t kv_mib = 2048;
   bool json = false, list = false, no_thinking = false, raw = false;
+  std::vector<float> biases;  // of the gates; none: 0
   ProseCommandOptions prose;
 };
 
@@ -118,6 +119,112 @@ class SampleFile {
   std::FILE* file_ = nullptr;
 };
 
+/// All suites once, with one strength of the gates' bias.
+struct EvalRun {
+  EvalSetting setting;
+  std::vector<SuiteResult> results;
+  std::optional<ExpertStoreStats> experts;
+};
+
+Result<EvalRun> RunSuites(const EvalCommandOptions& options, const ModelOptions& model, EvalOptions eval,
+                          std::span<const Suite* const> suites, SampleFile& samples, bool tables) {
+  FATHOM_TRY(const auto engine, LoadEngine(model));
+  eval.format = engine->chat_format();
+  if (!options.chat_format.empty()) {
+    const auto format = ParseChatFormat(options.chat_format);
+    if (!format) return Fail(ErrorCode::kInvalidArgument, "--chat-format {}: unknown", options.chat_format);
+    eval.format = *format;
+  }
+  if (options.raw) eval.format = ChatFormat::kPlain;
+  eval.context.chat = eval.format != ChatFormat::kPlain;
+
+  EvalRun run;
+  for (const Suite* suite : suites) {
+    Progress::Options progress_options;
+    progress_options.quiet = model.quiet;
+    const std::string name(suite->name);
+    Progress progress(options.biases.size() > 1 ? fmt::format("bias {:g}, {}", model.expert_bias, name) : name,
+                      std::move(progress_options));
+    auto result = RunSuite(
+        *engine, *suite, eval, [&](const Sample& sample) { return samples.Write(suite->name, sample); },
+        [&](const BatchProgress& done, double score) {
+          progress.Update(
+              done.finished, done.total,
+              fmt::format("{:.1f} % right so far, {} tokens generated", 100 * score, done.generated_tokens));
+          return !Interrupted();
+        });
+    progress.Finish();
+    if (!result) return Prefix(result.error(), suite->name);
+    if (tables) {
+      std::printf("%s%s", run.results.empty() ? "" : "\n", ResultTable(*result).c_str());
+      std::fflush(stdout);
+    }
+    run.results.push_back(std::move(*result));
+    if (run.results.back().partial) break;
+  }
+  run.experts = engine->expert_stats();
+  run.setting = {.model = engine->model_file().files().front(),
+                 .chat_format = std::string(ChatFormatName(eval.format)),
+                 .thinking = eval.thinking,
+                 .seed = options.seed,
+                 .n = options.n,
+                 .batch = options.batch,
+                 .expert_bias = run.experts ? std::optional(model.expert_bias) : std::nullopt,
+                 .expert_hit_ratio = run.experts ? ExpertHitRatio(*run.experts) : 0};
+  return run;
+}
+
+/// What each strength costs in right answers and gains in speed, a line a suite and strength.
+void PrintBiases(std::span<const EvalRun> runs) {
+  std::printf("%6s  %-11s  %16s  %10s  %10s  %14s  %10s\n", "bias", "suite", "% right", "change", "tokens/s",
+              "found resident", "read/token");
+  for (const EvalRun& run : runs) {
+    int64_t tokens = 0;
+    for (const SuiteResult& result : run.results) tokens += result.work.prompt_tokens + result.work.generated_tokens;
+    for (size_t i = 0; i < run.results.size(); ++i) {
+      const SuiteResult& result = run.results[i];
+      const double made = static_cast<double>(result.work.prompt_tokens + result.work.generated_tokens);
+      std::printf("%6g  %-11s  %5.1f (%4.1f-%5.1f)  %+10.1f  %10.1f", static_cast<double>(*run.setting.expert_bias),
+                  std::string(result.suite->name).c_str(), 100 * result.score.value, 100 * result.score.low,
+                  100 * result.score.high, 100 * (result.score.value - runs.front().results[i].score.value),
+                  result.seconds > 0 ? made / result.seconds : 0);
+      if (i == 0) {  // of the run, not of a suite
+        std::printf("  %13.1f%%  %10s", 100 * run.setting.expert_hit_ratio,
+                    HumanBytes(run.experts->bytes_read / std::max<int64_t>(1, tokens)).c_str());
+      }
+      std::printf("\n");
+    }
+  }
+  std::printf("change: of the percentage, against the first strength; tokens: of prompts and answers\n");
+}
+
+Status RunBiases(const EvalCommandOptions& options, const EvalOptions& eval, std::span<const Suite* const> suites) {
+  if (!options.samples.empty())
+    return Fail(ErrorCode::kInvalidArgument, "--samples is for one strength of --expert-bias, not {}", options.biases.size());
+  ModelOptions model = options.model;
+  model.use_heat = false;  // every strength begins alike
+  SampleFile none;
+  std::vector<EvalRun> runs;
+  for (const float bias : options.biases) {
+    model.expert_bias = bias;
+    FATHOM_TRY(EvalRun run, RunSuites(options, model, eval, suites, none, false));
+    if (!run.experts) return NothingToLeanTo();
+    // A strength that was interrupted cannot stand beside whole ones.
+    if (Interrupted()) break;
+    runs.push_back(std::move(run));
+  }
+  if (!runs.empty() && options.json) {
+    std::printf("[");
+    for (size_t i = 0; i < runs.size(); ++i)
+      std::printf("%s%s", i == 0 ? "" : ",\n", ResultJson(runs[i].results, runs[i].setting).c_str());
+    std::printf("]\n");
+  } else if (!runs.empty()) {
+    PrintBiases(runs);
+  }
+  if (Interrupted()) return Fail(ErrorCode::kCancelled, "interrupted: {} of {} strengths were measured", runs.size(), options.biases.size());
+  return {};
+}
+
 Status RunEval(const EvalCommandOptions& options) {
   EvalOptions eval;
   eval.context = {.data = DataFolder(options.data), .seed = options.seed, .n = options.n, .shots = options.shots};
@@ -132,65 +239,34 @@ Status RunEval(const EvalCommandOptions& options) {
     if (options.prose.file.empty()) {
       return Fail(ErrorCode::kInvalidArgument, "--suite prose: which text? Name a held-out one with --file");
     }
+    if (options.biases.size() > 1) {
+      return Fail(ErrorCode::kInvalidArgument, "--suite prose takes one --expert-bias\n"
+                                               "'fathom perplexity' measures several on a text.");
+    }
     ProseCommandOptions prose = options.prose;
     prose.model = options.model;
+    if (!options.biases.empty()) prose.model.expert_bias = options.biases.front();
     prose.json = options.json;
     return RunProse(prose);
   }
   FATHOM_TRY(const auto suites, ChosenSuites(options.suites, eval.context.data));
-  SampleFile samples;
-  FATHOM_CHECK_OK(samples.Open(options.samples));
-  FATHOM_TRY(const auto engine, LoadEngine(options.model));
-  eval.format = engine->chat_format();
-  if (!options.chat_format.empty()) {
-    const auto format = ParseChatFormat(options.chat_format);
-    if (!format) return Fail(ErrorCode::kInvalidArgument, "--chat-format {}: unknown", options.chat_format);
-    eval.format = *format;
-  }
-  if (options.raw) eval.format = ChatFormat::kPlain;
-  eval.context.chat = eval.format != ChatFormat::kPlain;
   eval.thinking = !options.no_thinking;
   eval.max_tokens = options.max_tokens;
   eval.batch.max_sequences = options.batch;
   eval.batch.kv_bytes = options.kv_mib << 20;
-
   InterruptScope interrupt;
-  std::vector<SuiteResult> results;
-  for (const Suite* suite : suites) {
-    Progress::Options progress_options;
-    progress_options.quiet = options.model.quiet;
-    Progress progress(std::string(suite->name), std::move(progress_options));
-    auto result = RunSuite(
-        *engine, *suite, eval, [&](const Sample& sample) { return samples.Write(suite->name, sample); },
-        [&](const BatchProgress& done, double score) {
-          progress.Update(
-              done.finished, done.total,
-              fmt::format("{:.1f} % right so far, {} tokens generated", 100 * score, done.generated_tokens));
-          return !Interrupted();
-        });
-    progress.Finish();
-    if (!result) return Prefix(result.error(), suite->name);
-    if (!options.json) {
-      std::printf("%s%s", results.empty() ? "" : "\n", ResultTable(*result).c_str());
-      std::fflush(stdout);
-    }
-    results.push_back(std::move(*result));
-    if (results.back().partial) break;
-  }
+  if (options.biases.size() > 1) return RunBiases(options, eval, suites);
+
+  ModelOptions model = options.model;
+  if (!options.biases.empty()) model.expert_bias = options.biases.front();
+  SampleFile samples;
+  FATHOM_CHECK_OK(samples.Open(options.samples));
+  FATHOM_TRY(const EvalRun run, RunSuites(options, model, eval, suites, samples, !options.json));
   FATHOM_CHECK_OK(samples.Close());
-  const auto experts = engine->expert_stats();
   if (options.json) {
-    const EvalSetting setting{.model = engine->model_file().files().front(),
-                              .chat_format = std::string(ChatFormatName(eval.format)),
-                              .thinking = eval.thinking,
-                              .seed = options.seed,
-                              .n = options.n,
-                              .batch = options.batch,
-                              .expert_bias = experts ? std::optional(options.model.expert_bias) : std::nullopt,
-                              .expert_hit_ratio = experts ? ExpertHitRatio(*experts) : 0};
-    std::printf("%s\n", ResultJson(results, setting).c_str());
-  } else if (experts && experts->uses > 0) {
-    std::printf("\nexpert bias %g; %s\n", static_cast<double>(options.model.expert_bias), ExpertReport(*experts).c_str());
+    std::printf("%s\n", ResultJson(run.results, run.setting).c_str());
+  } else if (run.experts && run.experts->uses > 0) {
+    std::printf("\nexpert bias %g; %s\n", static_cast<double>(model.expert_bias), ExpertReport(*run.experts).c_str());
   }
   if (Interrupted()) return Fail(ErrorCode::kCancelled, "interrupted: the results are those of what was finished");
   return {};
@@ -213,10 +289,11 @@ void RegisterEval(CLI::App& app, Action& selected) {
                  "  fathom eval -m model.gguf --suite verifiable             500 problems, a table\n"
                  "  fathom eval --suite verifiable --seed 7 --n 500 --json   one JSON object\n"
                  "  fathom eval --suite verifiable --no-thinking             how much the thinking is worth\n"
+                 "  fathom eval --suite verifiable --expert-memory 8MiB --expert-bias 0,0.1,0.2   what leaning to residents costs\n"
                  "  fathom eval --suite gsm8k,bbh --n 100 --samples answers.jsonl\n"
                  "  fathom eval --suite prose --file heldout.txt --train train.txt",
                  options, RunEval);
-  AddModelOptions(*command, options->model);
+  AddModelOptions(*command, options->model, options->biases);
   command->add_option("--suite", options->suites, "a suite's name, or all; repeatable, or separated by commas")
       ->delimiter(',')
       ->allow_extra_args(false);

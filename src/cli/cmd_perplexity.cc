@@ -101,10 +101,7 @@ Status RunBiases(const PerplexityOptions& options, ModelOptions model, std::span
   for (const float bias : options.biases) {
     model.expert_bias = bias;
     FATHOM_TRY(Measurement measured, Measure(model, tokens, params, fmt::format("bias {:g}", bias)));
-    if (!measured.experts) {
-      return Fail(ErrorCode::kInvalidArgument, "--expert-bias: all experts are in memory, so there is nothing to lean to\n"
-                                               "Give less memory with --expert-memory SIZE.");
-    }
+    if (!measured.experts) return NothingToLeanTo();
     all.push_back(std::move(measured));
   }
   if (options.json) {
@@ -185,15 +182,7 @@ void RegisterPerplexity(CLI::App& app, Action& selected) {
       ->check(CLI::Range(1, 1024));
   command->add_option("--kv-type", options->model.kv_type, "auto, f32, f16, bf16, fp8 or int8")
       ->check(CLI::IsMember(kKvTypes));
-  AddMemoryOptions(*command, options->model);
-  command
-      ->add_option("--expert-bias", options->biases,
-                   std::string(kExpertBiasHelp) + ". Several, separated by commas, are measured one after the other, token "
-                   "by token as an answer would be")
-      ->type_name("X")
-      ->delimiter(',')
-      ->allow_extra_args(false)
-      ->check(CLI::Range(0.0, 1.0));
+  AddExpertBiases(AddMemoryOptions(*command, options->model), options->biases);
   command->add_option("-c,--ctx", options->window, "tokens in a window")
       ->capture_default_str()
       ->check(CLI::Range(4, 1 << 24));

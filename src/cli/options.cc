@@ -27,7 +27,10 @@ std::string HeatFolder() {
 
 }  // namespace
 
-void AddModelOptions(CLI::App& command, ModelOptions& options) {
+namespace {
+
+/// All but --expert-bias; returns the group where that belongs.
+CLI::App& AddCommonOptions(CLI::App& command, ModelOptions& options) {
   command
       .add_option("-m,--model", options.model,
                   "a .gguf file, a Hugging Face directory, or a pulled model's name; default: $FATHOM_MODEL or the "
@@ -48,12 +51,37 @@ void AddModelOptions(CLI::App& command, ModelOptions& options) {
                   "and int8 need 0.6 of bf16's memory and cost a little accuracy)")
       ->type_name("TYPE")
       ->check(CLI::IsMember(kKvTypes));
-  AddMemoryOptions(command, options)
+  command.add_flag("-q,--quiet", options.quiet, "no progress and no statistics on stderr");
+  return AddMemoryOptions(command, options);
+}
+
+}  // namespace
+
+void AddModelOptions(CLI::App& command, ModelOptions& options) {
+  AddCommonOptions(command, options)
       .add_option("--expert-bias", options.expert_bias, kExpertBiasHelp)
       ->type_name("X")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  command.add_flag("-q,--quiet", options.quiet, "no progress and no statistics on stderr");
+}
+
+void AddModelOptions(CLI::App& command, ModelOptions& options, std::vector<float>& expert_biases) {
+  AddExpertBiases(AddCommonOptions(command, options), expert_biases);
+}
+
+void AddExpertBiases(CLI::App& group, std::vector<float>& biases) {
+  group
+      .add_option("--expert-bias", biases,
+                  std::string(kExpertBiasHelp) + ". Several, separated by commas, are measured one after the other")
+      ->type_name("X")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(0.0, 1.0));
+}
+
+Status NothingToLeanTo() {
+  return Fail(ErrorCode::kInvalidArgument, "--expert-bias: all experts are in memory, so there is nothing to lean to\n"
+                                           "Give less memory with --expert-memory SIZE.");
 }
 
 CLI::App& AddMemoryOptions(CLI::App& command, ModelOptions& options) {

@@ -35,6 +35,12 @@ struct ModelOptions {
 
 /// -m, -t, --ctx, --kv-type, those of AddMemoryOptions, --expert-bias, --quiet.
 void AddModelOptions(CLI::App& command, ModelOptions& options);
+/// The same for a command that measures several strengths of --expert-bias one after the other; none given: empty.
+void AddModelOptions(CLI::App& command, ModelOptions& options, std::vector<float>& expert_biases);
+/// --expert-bias X[,X...] alone, in the group that AddMemoryOptions returned or elsewhere.
+void AddExpertBiases(CLI::App& group, std::vector<float>& biases);
+/// Why a strength other than zero cannot be measured: nothing is streamed.
+Status NothingToLeanTo();
 /// --memory, --expert-memory, --io, --record-routing, --replay-routing.
 CLI::App& AddMemoryOptions(CLI::App& command, ModelOptions& options);
 /// --speculate, for commands that generate.
@@ -43,7 +49,7 @@ void AddSpeculationOption(CLI::App& command, ModelOptions& options);
 inline constexpr const char* kExpertBiasHelp =
     "how much gates lean to experts that are in memory, from 0 (not at all) to 1 (before all others): each counts as if "
     "its logit were X times the distance between the token's largest and smallest logit higher; the weights stay the "
-    "gate's own. Fewer reads, another model: 'fathom perplexity --expert-bias 0,0.1' tells what it costs";
+    "gate's own. Fewer reads, another model: 'fathom perplexity --expert-bias 0,0.1' and 'fathom eval' tell what it costs";
 
 struct GenerationOptions {
   SamplingParams sampling;
