@@ -25,10 +25,6 @@ std::string HeatFolder() {
   return {};
 }
 
-}  // namespace
-
-namespace {
-
 /// All but --expert-bias; returns the group where that belongs.
 CLI::App& AddCommonOptions(CLI::App& command, ModelOptions& options) {
   command

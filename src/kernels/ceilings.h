@@ -6,9 +6,6 @@
 
 #include <cstdint>
 
-#include "base/result.h"
-#include <cstdint>
-
 #include "base/aligned_buffer.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
