@@ -18,7 +18,9 @@ constexpr int32_t kLeastRowsForAll = 128;
 
 int64_t Reserve(int64_t budget) { return 24 * kMiB + budget / 50; }
 
-int64_t SlotMemoryOf(int64_t slots, int64_t slot_bytes) { return slots > 0 ? slots * slot_bytes + kHugePage : 0; }
+int64_t SlotMemoryOf(int64_t slots, int64_t slot_bytes, int32_t classes) {
+  return slots > 0 ? slots * slot_bytes + classes * kHugePage : 0;
+}
 
 int64_t KvMemoryOf(const MemoryPlanInput& in, int64_t bytes) { return bytes + KvOverhead(in.shared_pool, bytes); }
 
@@ -49,6 +51,7 @@ Status Check(const MemoryPlanInput& in) {
   if (in.experts * in.slot_bytes > kMost) {  // at most 2^62
     return Fail(ErrorCode::kInvalidArgument, "memory plan: {} experts of {} bytes", in.experts, in.slot_bytes);
   }
+  FATHOM_CHECK_OK(check("slot_classes", in.slot_classes, 1, 1 << 16));
   FATHOM_CHECK_OK(check("least_slots", in.least_slots, 0, in.experts));
   FATHOM_CHECK_OK(check("fixed_slots", in.fixed_slots, 0, in.experts));
   FATHOM_CHECK_OK(check("expert_bytes", in.expert_bytes, 0, in.slot_bytes));
@@ -151,7 +154,7 @@ class Planner {
   }
 
   int64_t SlotMemory() const {
-    return SlotMemoryOf(in_.fixed_slots > 0 ? in_.fixed_slots : in_.least_slots, in_.slot_bytes);
+    return SlotMemoryOf(in_.fixed_slots > 0 ? in_.fixed_slots : in_.least_slots, in_.slot_bytes, in_.slot_classes);
   }
   int64_t Kv(int32_t context) const {
     return KvMemoryOf(in_, in_.shared_pool && in_.kv_bytes >= 0 ? in_.kv_bytes : KvBytesOf(in_, context));
@@ -184,6 +187,7 @@ class Planner {
                     .all_resident = choice.whole,
                     .slot_bytes = in_.slot_bytes,
                     .experts = in_.experts,
+                    .slot_classes = in_.slot_classes,
                     .scratch = in_.scratch(choice.rows, choice.context),
                     .context = choice.context,
                     .rows = choice.rows,
@@ -219,7 +223,7 @@ int64_t KvOverhead(bool shared_pool, int64_t bytes) {
   return (bytes / kSlab + 1) * std::min(bytes, kHugePage) + logits;
 }
 
-int64_t MemoryPlan::slot_memory() const { return SlotMemoryOf(slots, slot_bytes); }
+int64_t MemoryPlan::slot_memory() const { return SlotMemoryOf(slots, slot_bytes, slot_classes); }
 
 int64_t LeastMemory(const MemoryPlanInput& input) { return Planner(input).LeastBudget(); }
 

@@ -29,6 +29,7 @@ struct MemoryPlanInput {
 
   // Routed experts; experts 0: a model without.
   int64_t experts = 0, slot_bytes = 0;
+  int32_t slot_classes = 1;  // of different sizes, whose mean slot_bytes is (ExpertLayout)
   int64_t least_slots = 0;
   int64_t fixed_slots = 0;        // that were asked for (--expert-memory); 0: the plan chooses
   int64_t expert_bytes = 0;       // of one expert's matrices, on average
@@ -52,6 +53,7 @@ struct MemoryPlan {
   int64_t weights = 0;     // resident ones
   bool all_resident = true;
   int64_t slots = 0, slot_bytes = 0, experts = 0;  // slots 0: all experts are among the weights
+  int32_t slot_classes = 1;
   int64_t kv_bytes = 0;    // of blocks; their memory is a little more (kv_memory)
   int64_t kv_memory = 0;
   int64_t scratch = 0;

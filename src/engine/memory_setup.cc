@@ -36,6 +36,7 @@ Result<MemoryPlanInput> MemoryInputOf(const ModelFile& file, const EngineOptions
     const ExpertGeometry& geometry = layout.geometry();
     in.experts = geometry.count();
     in.slot_bytes = layout.slot_bytes();
+    in.slot_classes = static_cast<int32_t>(layout.slot_classes().size());
     in.least_slots = LeastSlots(geometry);
     in.expert_bytes = layout.total_bytes() / in.experts;
     in.experts_per_token = int64_t{geometry.layers} * geometry.top_k;

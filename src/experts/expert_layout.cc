@@ -9,6 +9,9 @@
 namespace fathom {
 namespace {
 
+// Layers whose experts are smaller than a class's slots by less than this part share it.
+constexpr int64_t kSlotWaste = 32;
+
 int64_t Down(int64_t offset) { return offset / ExpertLayout::kPage * ExpertLayout::kPage; }
 int64_t Up(int64_t offset) { return Down(offset + ExpertLayout::kPage - 1); }
 
@@ -61,6 +64,7 @@ Result<ExpertLayout> ExpertLayout::Create(const ModelFile& file) {
   layout.files_.assign(file.files().begin(), file.files().end());
   layout.first_read_.push_back(0);
   const int64_t inner = moe.moe_intermediate_size, hidden = config.hidden_size, count = moe.n_routed_experts;
+  std::vector<int64_t> layer_bytes(layout.geometry_.layers, 0);  // of a slot that each of the layer's experts fits in
 
   for (int32_t l = 0; l < layout.geometry_.layers; ++l) {
     const int32_t layer = layout.first_layer_ + l;
@@ -130,15 +134,47 @@ Result<ExpertLayout> ExpertLayout::Create(const ModelFile& file) {
         *views[m] = view;
       }
       std::vector<int64_t> at;
-      layout.AddExpert(parts, &at);
+      layer_bytes[l] = std::max(layer_bytes[l], layout.AddExpert(parts, &at));
       auto scale_at = [&](int m) { return scale_part[m] < 0 ? int64_t{-1} : at[scale_part[m]]; };
       layout.places_.push_back({at[0], at[1], at[2], scale_at(0), scale_at(1), scale_at(2)});
     }
   }
+  layout.MakeSlotClasses(layer_bytes);
   return layout;
 }
 
-void ExpertLayout::AddExpert(const std::vector<Part>& parts, std::vector<int64_t>* at) {
+void ExpertLayout::MakeSlotClasses(std::span<const int64_t> layer_bytes) {
+  const auto layers = static_cast<int32_t>(layer_bytes.size());
+  std::vector<int32_t> order(layers);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return layer_bytes[a] > layer_bytes[b]; });
+  // A class of so few layers that top_k slots hold none for it would leave them without.
+  const auto large_enough = [&](int32_t count) { return int64_t{geometry_.top_k} * count >= layers; };
+  class_of_.assign(layers, 0);
+  classes_.clear();
+  for (int32_t i = 0; i < layers; ++i) {
+    const int64_t bytes = layer_bytes[order[i]];
+    const bool smaller = classes_.empty() || bytes < classes_.back().slot_bytes - classes_.back().slot_bytes / kSlotWaste;
+    if (classes_.empty() || (smaller && large_enough(classes_.back().layers) && large_enough(layers - i)))
+      classes_.push_back({.slot_bytes = bytes});
+    class_of_[order[i]] = static_cast<int32_t>(classes_.size()) - 1;
+    ++classes_.back().layers;
+  }
+  int64_t sum = 0;
+  for (const SlotClass& c : classes_) sum += c.slot_bytes * c.layers;
+  slot_bytes_ = Up((sum + layers - 1) / layers);
+}
+
+std::vector<int64_t> ExpertLayout::SlotsByClass(int64_t slots) const {
+  std::vector<int64_t> by_class;
+  int64_t left = slots;
+  for (size_t c = 0; c + 1 < classes_.size(); ++c)
+    left -= by_class.emplace_back(slots * classes_[c].layers / geometry_.layers);  // rounded to the larger ones' disadvantage
+  by_class.push_back(std::min(left, int64_t{classes_.back().layers} * geometry_.experts));
+  return by_class;
+}
+
+int64_t ExpertLayout::AddExpert(const std::vector<Part>& parts, std::vector<int64_t>* at) {
   std::vector<size_t> order(parts.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
@@ -164,7 +200,7 @@ void ExpertLayout::AddExpert(const std::vector<Part>& parts, std::vector<int64_t
     total_bytes_ += part.bytes;
   }
   first_read_.push_back(static_cast<int32_t>(reads_.size()));
-  slot_bytes_ = std::max(slot_bytes_, slot_end);
+  return slot_end;
 }
 
 ExpertViews ExpertLayout::Views(ExpertId id, const std::byte* slot) const {

@@ -32,6 +32,13 @@ struct ExpertRead {
   int64_t slot_offset = 0;
 };
 
+/// Layers whose experts are about equally large share a kind of slots: quantisation recipes give some layers' down
+/// projections more bits (Q4_K_M: every other layer or so), and slots for the largest would waste a tenth of the others'.
+struct SlotClass {
+  int64_t slot_bytes = 0;  // a multiple of 4096 that each of its experts fits in
+  int32_t layers = 0;      // that it is for
+};
+
 class ExpertLayout {
  public:
   static constexpr int64_t kPage = 4096;
@@ -44,7 +51,15 @@ class ExpertLayout {
   const ExpertGeometry& geometry() const { return geometry_; }
   int32_t first_layer() const { return first_layer_; }  // the model's layer that is MoE layer 0
   std::span<const std::string> files() const { return files_; }
-  int64_t slot_bytes() const { return slot_bytes_; }      // a multiple of 4096 that every expert fits in
+  /// From the largest slots to the smallest; at most top_k.
+  std::span<const SlotClass> slot_classes() const { return classes_; }
+  int32_t SlotClassOf(int32_t layer) const { return class_of_[layer]; }
+  /// How many of so many slots are of each class: as many as its layers are of all. All of `slots`, but for rounding where
+  /// nearly all experts have one. REQUIRES: slots >= top_k (then each class has one at least).
+  std::vector<int64_t> SlotsByClass(int64_t slots) const;
+  /// A multiple of 4096; slots, shared out so, take at most slots * slot_bytes().
+  int64_t slot_bytes() const { return slot_bytes_; }
+  int64_t largest_slot_bytes() const { return classes_.front().slot_bytes; }
   int64_t total_bytes() const { return total_bytes_; }    // of all experts' matrices
   std::span<const ExpertRead> Reads(ExpertId id) const {
     return std::span(reads_).subspan(first_read_[id], first_read_[id + 1] - first_read_[id]);
@@ -66,12 +81,16 @@ class ExpertLayout {
   };
   struct Source;  // of one matrix of a layer's experts
 
-  void AddExpert(const std::vector<Part>& parts, std::vector<int64_t>* at);
+  /// Returns the bytes of a slot that it fits in.
+  int64_t AddExpert(const std::vector<Part>& parts, std::vector<int64_t>* at);
+  void MakeSlotClasses(std::span<const int64_t> layer_bytes);
 
   ExpertGeometry geometry_;
   int32_t first_layer_ = 0;
   std::vector<std::string> files_;
   int64_t slot_bytes_ = 0, total_bytes_ = 0;
+  std::vector<SlotClass> classes_;
+  std::vector<int32_t> class_of_;    // by layer
   std::vector<LayerShape> shapes_;   // by layer
   std::vector<Place> places_;        // by expert
   std::vector<ExpertRead> reads_;

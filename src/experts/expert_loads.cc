@@ -21,15 +21,19 @@ bool ExpertStoreImpl::MayGo(ExpertId id, bool guarded) const {
   return guarded || slot.guard < PassFor(geometry_.LayerOf(id));
 }
 
-std::optional<int32_t> ExpertStoreImpl::TakeSlot(bool prefetch) {
-  if (!free_.empty()) {
-    const int32_t slot = free_.back();
-    free_.pop_back();
+std::optional<int32_t> ExpertStoreImpl::TakeSlot(ExpertId wanted, bool prefetch) {
+  Slots& slots = SlotsFor(wanted);
+  if (!slots.free.empty()) {
+    const int32_t slot = slots.free.back();
+    slots.free.pop_back();
     return slot;
   }
-  if (static_cast<int64_t>(slots_.size()) > target_slots_) return std::nullopt;  // has to shrink first
-  auto victim = policy_->Victim([&](ExpertId id) { return MayGo(id, false); });
-  if (!victim && !prefetch) victim = policy_->Victim([&](ExpertId id) { return MayGo(id, true); });
+  if (slots.count > slots.target) return std::nullopt;  // has to shrink first
+  const auto victim_of = [&](bool guarded) {
+    return policy_->Victim([&](ExpertId id) { return &SlotsFor(id) == &slots && MayGo(id, guarded); });
+  };
+  auto victim = victim_of(false);
+  if (!victim && !prefetch) victim = victim_of(true);
   if (!victim) return std::nullopt;
   const int32_t slot = slot_of_[*victim];
   Drop(slot);
@@ -83,7 +87,7 @@ bool ExpertStoreImpl::IssuePiece(const std::shared_ptr<ExpertLoad>& load, int64_
   if (readable > 0) {
     AsyncIoRequest request{.file = files_->file(read.file),
                            .offset = offset,
-                           .memory = memory_->slot(load->slot) + read.slot_offset + load->next_byte,
+                           .memory = MemoryOf(load->id, load->slot) + read.slot_offset + load->next_byte,
                            .bytes = readable,
                            .priority = load->demanded ? kDemandPriority : kPrefetchPriority,
                            .done = {}};
@@ -159,7 +163,7 @@ void ExpertStoreImpl::TriedAll(const std::shared_ptr<ExpertLoad>& load, Requests
 
 void ExpertStoreImpl::Arrived(ExpertLoad& load) {
   Slot& slot = slots_[load.slot];
-  std::byte* memory = memory_->slot(load.slot);
+  std::byte* memory = MemoryOf(load.id, load.slot);
   for (const ExpertRead& read : layout_.Reads(load.id))
     files_->CopyTail(read.file, read.offset, read.bytes, memory + read.slot_offset);
   if (Status status = Verify(load); !status) {
@@ -178,7 +182,7 @@ void ExpertStoreImpl::Arrived(ExpertLoad& load) {
     ++stats_.read_times[bucket];
   }
   loads_.erase(load.id);
-  if (static_cast<int64_t>(slots_.size()) > target_slots_) Shrink();
+  Shrink(SlotsFor(load.id));
 }
 
 void ExpertStoreImpl::GiveUp(ExpertLoad& load, Status status) {
@@ -190,9 +194,10 @@ void ExpertStoreImpl::GiveUp(ExpertLoad& load, Status status) {
   const int32_t pins = slot.pins;
   slot = {};
   slot.pins = pins;
-  if (pins == 0 && load.slot < target_slots_) free_.push_back(load.slot);
+  Slots& slots = SlotsFor(load.id);
+  if (pins == 0 && load.slot - slots.first < slots.target) slots.free.push_back(load.slot);
   loads_.erase(load.id);
-  if (static_cast<int64_t>(slots_.size()) > target_slots_) Shrink();
+  Shrink(slots);
 }
 
 Status ExpertStoreImpl::Verify(const ExpertLoad& load) {
@@ -202,7 +207,7 @@ Status ExpertStoreImpl::Verify(const ExpertLoad& load) {
   for (const ExpertRead& read : layout_.Reads(load.id)) {
     if (read.file != checked) FATHOM_CHECK_OK(files_->CheckUnchanged(read.file));
     checked = read.file;
-    const std::byte* memory = memory_->slot(load.slot) + read.slot_offset;
+    const std::byte* memory = MemoryOf(load.id, load.slot) + read.slot_offset;
     // Within what the file has: behind its end the slot holds what was there before.
     const int64_t step = read.bytes / kSamplesOfRead / kSampleBytes * kSampleBytes;
     for (int64_t s = 0; s < kSamplesOfRead; ++s) {
@@ -222,9 +227,15 @@ void ExpertStoreImpl::PumpPrefetch(Requests* requests) {
   const auto most = [&](bool ahead) { return ahead ? options_.ahead_pieces : options_.prefetch_pieces; };
   while (!stopping_ && health_ && demand_in_flight_ == 0) {
     if (prefetch_ == nullptr) {
-      std::deque<Wanted>* const queue = NextWanted();
+      std::deque<Wanted>* queue = NextWanted(nullptr);
       if (in_flight_ >= most(queue != nullptr && queue->front().ahead)) return;
-      prefetch_ = queue != nullptr ? StartPrefetch(queue) : StartWarm();
+      if (queue == nullptr) {
+        prefetch_ = StartWarm();
+      } else if (prefetch_ = StartPrefetch(queue); prefetch_ == nullptr) {
+        // No slot for it; for what is wanted next and lies in slots of another class there may be one.
+        queue = NextWanted(&SlotsFor(queue->front().id));
+        if (queue != nullptr && in_flight_ < most(queue->front().ahead)) prefetch_ = StartPrefetch(queue);
+      }
       if (prefetch_ == nullptr) return;
     }
     const std::shared_ptr<ExpertLoad> load = prefetch_;
@@ -233,11 +244,12 @@ void ExpertStoreImpl::PumpPrefetch(Requests* requests) {
   }
 }
 
-// What is to be prefetched next stands at the front of this; nullptr: nothing is.
-std::deque<ExpertStoreImpl::Wanted>* ExpertStoreImpl::NextWanted() {
+// What is to be prefetched next, but for slots of class `without`, stands at the front of this; nullptr: nothing is.
+std::deque<ExpertStoreImpl::Wanted>* ExpertStoreImpl::NextWanted(const Slots* without) {
   const int32_t layers = geometry_.layers, at = layer_ < layers ? layer_ : layers - 1;
   for (int32_t step = 1; step <= layers; ++step) {
     const int32_t layer = (at + step) % layers;
+    if (&SlotsOf(layer) == without) continue;
     auto& wanted = hints_[layer];
     while (!wanted.empty()) {
       if (slot_of_[wanted.front().id] < 0 && wanted.front().pass >= PassFor(layer)) return &wanted;
@@ -248,9 +260,9 @@ std::deque<ExpertStoreImpl::Wanted>* ExpertStoreImpl::NextWanted() {
 }
 
 std::shared_ptr<ExpertLoad> ExpertStoreImpl::StartPrefetch(std::deque<Wanted>* queue) {
-  const auto slot = TakeSlot(true);
-  if (!slot) return nullptr;
   const Wanted next = queue->front();
+  const auto slot = TakeSlot(next.id, true);
+  if (!slot) return nullptr;
   queue->pop_front();
   ++(next.ahead ? stats_.ahead_reads : stats_.prefetch_reads);
   auto load = StartLoad(next.id, *slot, false);
@@ -260,15 +272,17 @@ std::shared_ptr<ExpertLoad> ExpertStoreImpl::StartPrefetch(std::deque<Wanted>* q
 
 // What was hot in earlier runs, into slots that nobody has used yet.
 std::shared_ptr<ExpertLoad> ExpertStoreImpl::StartWarm() {
-  while (!warm_.empty() && !free_.empty()) {
-    const ExpertId id = warm_.front();
-    warm_.pop_front();
-    if (slot_of_[id] >= 0) continue;
-    const int32_t slot = *TakeSlot(true);
-    ++stats_.prefetch_reads;
-    auto load = StartLoad(id, slot, false);
-    slots_[slot].guard = 0;  // like any other resident
-    return load;
+  for (Slots& slots : classes_) {
+    while (!slots.warm.empty() && !slots.free.empty()) {
+      const ExpertId id = slots.warm.front();
+      slots.warm.pop_front();
+      if (slot_of_[id] >= 0) continue;
+      const int32_t slot = *TakeSlot(id, true);
+      ++stats_.prefetch_reads;
+      auto load = StartLoad(id, slot, false);
+      slots_[slot].guard = 0;  // like any other resident
+      return load;
+    }
   }
   return nullptr;
 }

@@ -6,10 +6,10 @@
 
 namespace fathom {
 
-void ExpertStoreImpl::RebuildFree() {
-  free_.clear();
-  for (auto i = static_cast<int32_t>(std::min<int64_t>(target_slots_, static_cast<int64_t>(slots_.size()))); i-- > 0;)
-    if (slots_[i].id == kNone && slots_[i].pins == 0) free_.push_back(i);
+void ExpertStoreImpl::RebuildFree(Slots& slots) {
+  slots.free.clear();
+  for (int32_t i = slots.first + std::min(slots.target, slots.count); i-- > slots.first;)
+    if (slots_[i].id == kNone && slots_[i].pins == 0) slots.free.push_back(i);
 }
 
 Status ExpertStoreImpl::Resize(int64_t slots) {
@@ -18,16 +18,23 @@ Status ExpertStoreImpl::Resize(int64_t slots) {
   if (slots < geometry_.top_k || slots > most) {
     return Fail(ErrorCode::kInvalidArgument, "{} expert slots are not in [{}, {}]", slots, geometry_.top_k, most);
   }
+  const std::vector<int64_t> wanted = layout_.SlotsByClass(slots);
   Requests requests;
   {
     const Lock lock(mutex_);
-    if (slots > static_cast<int64_t>(slots_.size())) {
-      FATHOM_CHECK_OK(memory_->Resize(slots));
-      slots_.resize(slots);
+    for (size_t c = 0; c < classes_.size(); ++c) {
+      if (wanted[c] <= classes_[c].count) continue;
+      const Status grown = classes_[c].memory->Resize(wanted[c]);
+      if (grown) continue;
+      for (size_t before = 0; before < c; ++before) (void)classes_[before].memory->Resize(classes_[before].count);
+      return grown;
     }
-    target_slots_ = slots;
-    RebuildFree();
-    Shrink();
+    for (size_t c = 0; c < classes_.size(); ++c) {
+      classes_[c].target = static_cast<int32_t>(wanted[c]);
+      classes_[c].count = std::max(classes_[c].count, classes_[c].target);
+      RebuildFree(classes_[c]);
+      Shrink(classes_[c]);
+    }
     PumpPrefetch(&requests);
     changed_.notify_all();
   }
@@ -35,40 +42,43 @@ Status ExpertStoreImpl::Resize(int64_t slots) {
   return {};
 }
 
-void ExpertStoreImpl::Shrink() {
-  if (static_cast<int64_t>(slots_.size()) <= target_slots_) return;
-  int64_t occupied = 0;
-  for (const Slot& slot : slots_) occupied += slot.id != kNone || slot.pins > 0;
-  while (occupied > target_slots_) {
-    const auto victim = policy_->Victim([&](ExpertId id) { return MayGo(id, true); });
+void ExpertStoreImpl::Shrink(Slots& slots) {
+  if (slots.count <= slots.target) return;
+  const auto in_use = [](const Slot& slot) { return slot.id != kNone || slot.pins > 0; };
+  const auto all = std::span(slots_).subspan(slots.first, slots.count);
+  int64_t occupied = std::ranges::count_if(all, in_use);
+  while (occupied > slots.target) {
+    const auto victim = policy_->Victim([&](ExpertId id) { return &SlotsFor(id) == &slots && MayGo(id, true); });
     if (!victim) break;
     Drop(slot_of_[*victim]);
     --occupied;
   }
-  RebuildFree();
+  RebuildFree(slots);
   // Those that stay move down.
-  for (auto i = static_cast<int32_t>(slots_.size()); i-- > target_slots_ && !free_.empty();) {
+  for (int32_t i = slots.first + slots.count; i-- > slots.first + slots.target && !slots.free.empty();) {
     if (slots_[i].id == kNone || !slots_[i].ready || slots_[i].pins > 0) continue;
-    const int32_t to = free_.back();
-    free_.pop_back();
-    std::memcpy(memory_->slot(to), memory_->slot(i), static_cast<size_t>(layout_.slot_bytes()));
+    const int32_t to = slots.free.back();
+    slots.free.pop_back();
+    std::memcpy(slots.memory->slot(to - slots.first), slots.memory->slot(i - slots.first),
+                static_cast<size_t>(slots.memory->slot_bytes()));
     slots_[to] = std::exchange(slots_[i], Slot{});
     slot_of_[slots_[to].id] = to;
   }
-  while (static_cast<int64_t>(slots_.size()) > target_slots_ && slots_.back().id == kNone && slots_.back().pins == 0)
-    slots_.pop_back();
-  (void)memory_->Resize(static_cast<int64_t>(slots_.size()));  // smaller: cannot fail
+  while (slots.count > slots.target && !in_use(slots_[slots.first + slots.count - 1])) --slots.count;
+  (void)slots.memory->Resize(slots.count);  // smaller: cannot fail
 }
 
 int64_t ExpertStoreImpl::slots() const {
   const Lock lock(mutex_);
-  return static_cast<int64_t>(slots_.size());
+  int64_t count = 0;
+  for (const Slots& slots : classes_) count += slots.count;
+  return count;
 }
 
 ExpertStoreStats ExpertStoreImpl::stats() const {
   const Lock lock(mutex_);
   ExpertStoreStats stats = stats_;
-  stats.slots = static_cast<int64_t>(slots_.size());
+  for (const Slots& slots : classes_) stats.slots += slots.count;
   stats.slot_bytes = layout_.slot_bytes();
   stats.io.direct = files_->direct();
   if (in_flight_ > 0) {

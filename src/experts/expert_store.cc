@@ -103,18 +103,30 @@ Status ExpertStoreImpl::Open(const ModelFile& file, AsyncIo* io) {
   FATHOM_TRY(files_, ModelFiles::Open(env_, layout_.files(), options_.io.direct));
   FATHOM_CHECK_OK(CheckSameFiles(file, *files_));
   const int64_t most = options_.most_slots > 0 ? options_.most_slots : geometry_.count();
-  FATHOM_TRY(memory_, SlotMemory::Reserve(layout_.slot_bytes(), most));
-  FATHOM_CHECK_OK(memory_->Resize(options_.slots));
+  const std::vector<int64_t> slots = layout_.SlotsByClass(options_.slots), reserved = layout_.SlotsByClass(most);
+  // Fewer slots in all may mean one more of a class: shares are rounded.
+  const auto most_of = [&](size_t c) {
+    return std::min<int64_t>(reserved[c] + static_cast<int64_t>(slots.size()),
+                             int64_t{layout_.slot_classes()[c].layers} * geometry_.experts);
+  };
+  for (size_t c = 0; c < slots.size(); ++c) {
+    Slots& one = classes_.emplace_back();
+    FATHOM_TRY(one.memory, SlotMemory::Reserve(layout_.slot_classes()[c].slot_bytes, most_of(c)));
+    FATHOM_CHECK_OK(one.memory->Resize(slots[c]));
+    one.first = static_cast<int32_t>(slots_.size());
+    one.count = one.target = static_cast<int32_t>(slots[c]);
+    slots_.resize(slots_.size() + most_of(c));
+    RebuildFree(one);
+  }
   if (io == nullptr) {
     FATHOM_TRY(own_io_, AsyncIo::Create({.depth = 64, .threads = 8}));
     io = own_io_.get();
   }
   io_ = io;
-  if (!options_.resizable) io_->Register({memory_->slot(0), static_cast<size_t>(memory_->bytes())});
+  // One range is all that can be registered: the class that has most.
+  const auto largest = std::ranges::max_element(classes_, {}, [](const Slots& one) { return one.memory->bytes(); });
+  if (!options_.resizable) io_->Register({largest->memory->slot(0), static_cast<size_t>(largest->memory->bytes())});
   policy_ = MakeExpertPolicy(options_.policy, geometry_, options_.slots, options_.heat);
-  slots_.resize(options_.slots);
-  target_slots_ = options_.slots;
-  RebuildFree();
   slot_of_.assign(geometry_.count(), -1);
   samples_.assign(geometry_.count(), 0);
   use_counts_.assign(geometry_.count(), 0);
@@ -136,8 +148,9 @@ Status ExpertStoreImpl::Open(const ModelFile& file, AsyncIo* io) {
       std::stable_sort(order.begin(), order.end(),
                        [&](ExpertId a, ExpertId b) { return options_.heat[a] > options_.heat[b]; });
       for (const ExpertId id : order) {
-        if (options_.heat[id] <= 0 || static_cast<int64_t>(warm_.size()) >= options_.slots) break;
-        warm_.push_back(id);
+        if (options_.heat[id] <= 0) break;
+        Slots& slots = SlotsFor(id);
+        if (static_cast<int32_t>(slots.warm.size()) < slots.count) slots.warm.push_back(id);
       }
     }
     PumpPrefetch(&requests);
@@ -230,7 +243,7 @@ void ExpertStoreImpl::StartMembers(ExpertBatchState& batch, Requests* requests) 
     const ExpertId id = geometry_.Id(batch.layer, member.expert);
     int32_t index = slot_of_[id];
     if (index < 0) {
-      const auto slot = TakeSlot(false);
+      const auto slot = TakeSlot(id, false);
       if (!slot) return;
       index = *slot;
       Pin(batch, member, index);
@@ -263,7 +276,7 @@ std::optional<ExpertLease> ExpertStoreImpl::HandOut(const std::shared_ptr<Expert
   lease.member_ = static_cast<int32_t>(index);
   lease.expert_ = member.expert;
   lease.slot_ = member.slot;
-  lease.views_ = layout_.Views(geometry_.Id(batch->layer, member.expert), memory_->slot(member.slot));
+  lease.views_ = layout_.Views(geometry_.Id(batch->layer, member.expert), MemoryOf(geometry_.Id(batch->layer, member.expert), member.slot));
   member.step = Step::kHandedOut;
   member.load.reset();
   --batch->left;
@@ -314,7 +327,8 @@ Result<std::optional<ExpertLease>> ExpertStoreImpl::Next(const std::shared_ptr<E
       });
       if (started && !arriving) continue;
       if (wait && !arriving && in_flight_ == 0 && pins_ == batch->held) {
-        return Fail(ErrorCode::kResource, "all {} expert slots are held by the batch that waits for one", slots_.size());
+        return Fail(ErrorCode::kResource, "all {} expert slots are held by the batch that waits for one",
+                    SlotsOf(batch->layer).count);
       }
     }
     if (!wait) return std::nullopt;
@@ -409,8 +423,11 @@ void ExpertStoreImpl::Unpin(ExpertBatchState& batch, int32_t index) {
   --slot.pins;
   --pins_;
   --batch.held;
-  if (slot.pins == 0 && slot.id == kNone && index < target_slots_) free_.push_back(index);
-  if (slot.pins == 0 && static_cast<int64_t>(slots_.size()) > target_slots_) Shrink();
+  if (slot.pins == 0) {
+    Slots& slots = SlotsOf(batch.layer);
+    if (slot.id == kNone && index - slots.first < slots.target) slots.free.push_back(index);
+    Shrink(slots);
+  }
   changed_.notify_all();
 }
 

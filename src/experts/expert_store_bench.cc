@@ -100,7 +100,7 @@ Status Measure(const std::string& path, int64_t size, bool shuffled, bool regist
     FATHOM_TRY(files.emplace_back(), Env::Default().OpenDirect(name, {}));
   }
   FATHOM_TRY(const auto io, AsyncIo::Create({.depth = 64, .threads = 8}));
-  FATHOM_TRY(const auto memory, SlotMemory::Reserve(layout.slot_bytes(), size));
+  FATHOM_TRY(const auto memory, SlotMemory::Reserve(layout.largest_slot_bytes(), size));
   FATHOM_CHECK_OK(memory->Resize(size));
   if (registered) io->Register({memory->slot(0), static_cast<size_t>(memory->bytes())});
   // The first touch of memory is not the disk's time, on either side.

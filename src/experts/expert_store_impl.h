@@ -89,6 +89,14 @@ class ExpertStoreImpl final : public ExpertStore {
     int32_t pins = 0;
   };
   static constexpr ExpertId kNone = -1;
+  // The slots of one of the layout's classes: their memory, and their places in slots_ from `first` on.
+  struct Slots {
+    std::unique_ptr<SlotMemory> memory;
+    int32_t first = 0;
+    int32_t count = 0, target = 0;  // that have memory, and that are to have it: more only while some cannot go yet
+    std::vector<int32_t> free;      // places in slots_
+    std::deque<ExpertId> warm;      // to fill free ones with
+  };
   // Of what was hinted at so many layers ahead and was not resident: is it asked for?
   struct Hinted {
     std::vector<ExpertId> missing;  // of the last such hint
@@ -109,10 +117,16 @@ class ExpertStoreImpl final : public ExpertStore {
   std::optional<std::string> Unanswered(const ExpertBatchState& batch, const ExpertLoad* load) const;
   std::unexpected<Error> FailMember(ExpertBatchState& batch, ExpertBatchState::Member& member, const Error& error);
   Clock::duration PollTime() const;
-  std::optional<int32_t> TakeSlot(bool prefetch);
+  Slots& SlotsOf(int32_t layer) { return classes_[layout_.SlotClassOf(layer)]; }
+  Slots& SlotsFor(ExpertId id) { return SlotsOf(geometry_.LayerOf(id)); }
+  std::byte* MemoryOf(ExpertId id, int32_t slot) {
+    const Slots& slots = SlotsFor(id);
+    return slots.memory->slot(slot - slots.first);
+  }
+  std::optional<int32_t> TakeSlot(ExpertId id, bool prefetch);
   bool MayGo(ExpertId id, bool guarded) const;
   void Drop(int32_t slot);
-  void RebuildFree();
+  void RebuildFree(Slots& slots);
   std::shared_ptr<ExpertLoad> StartLoad(ExpertId id, int32_t slot, bool demanded);
   void Demand(const std::shared_ptr<ExpertLoad>& load, Requests* requests);
   /// Issues pieces of at most piece_bytes; false when all have been issued.
@@ -120,7 +134,7 @@ class ExpertStoreImpl final : public ExpertStore {
   void IssueAll(const std::shared_ptr<ExpertLoad>& load, Requests* requests);
   void StartMembers(ExpertBatchState& batch, Requests* requests);
   void PumpPrefetch(Requests* requests);
-  std::deque<Wanted>* NextWanted();
+  std::deque<Wanted>* NextWanted(const Slots* without);
   std::shared_ptr<ExpertLoad> StartPrefetch(std::deque<Wanted>* queue);
   std::shared_ptr<ExpertLoad> StartWarm();
   void CountUsed(Slot& slot);
@@ -133,7 +147,7 @@ class ExpertStoreImpl final : public ExpertStore {
   void Pin(ExpertBatchState& batch, ExpertBatchState::Member& member, int32_t slot);
   std::optional<ExpertLease> HandOut(const std::shared_ptr<ExpertBatchState>& batch, size_t member);
   void Unpin(ExpertBatchState& batch, int32_t slot);
-  void Shrink();
+  void Shrink(Slots& slots);
   int64_t PassFor(int32_t layer) const { return layer > layer_ ? pass_ : pass_ + 1; }
 
   void Submit(Requests requests);  // without the mutex
@@ -144,14 +158,12 @@ class ExpertStoreImpl final : public ExpertStore {
   const ExpertGeometry geometry_;
   const ExpertStoreOptions options_;
   std::unique_ptr<ModelFiles> files_;
-  std::unique_ptr<SlotMemory> memory_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;  // also told of every answer of the disk
   std::unique_ptr<ExpertPolicy> policy_;
-  std::vector<Slot> slots_;
-  std::vector<int32_t> free_;
-  int64_t target_slots_ = 0;
+  std::vector<Slots> classes_;
+  std::vector<Slot> slots_;           // all that there may ever be
   std::vector<int32_t> slot_of_;      // by expert
   std::vector<uint64_t> samples_;     // by expert: hash of samples at its first reading; 0: not read yet
   std::unordered_map<ExpertId, std::shared_ptr<ExpertLoad>> loads_;
@@ -159,7 +171,6 @@ class ExpertStoreImpl final : public ExpertStore {
   std::vector<std::deque<Wanted>> hints_;  // by layer
   std::vector<Hinted> hinted_;             // by layers ahead − 1, and within that by layer modulo kMostAhead
   std::array<float, kMostAhead> hints_worth_;  // by layers ahead − 1: the share asked for lately
-  std::deque<ExpertId> warm_;              // to fill free slots with
   int32_t demand_in_flight_ = 0;           // pieces of demanded loads
   int32_t in_flight_ = 0;                  // pieces
   Clock::time_point busy_since_;  // meant while in_flight_ > 0

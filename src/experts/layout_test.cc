@@ -13,18 +13,19 @@ using Kind = ExpertModelForTest::Kind;
 
 class EveryLayout : public testing::TestWithParam<Kind> {};
 INSTANTIATE_TEST_SUITE_P(Experts, EveryLayout,
-                         testing::Values(Kind::kStacks, Kind::kFused, Kind::kPerExpert, Kind::kFp8));
+                         testing::Values(Kind::kStacks, Kind::kFused, Kind::kPerExpert, Kind::kFp8, Kind::kUneven));
 
 TEST_P(EveryLayout, FindsEveryExpert) {
   const TempFolderForTest folder;
   const ExpertModelForTest model(folder / "m", GetParam());
   const auto layout = ExpertLayout::Create(model);
   ASSERT_TRUE(layout) << layout.error().message;
-  EXPECT_EQ(layout->geometry(), (ExpertGeometry{3, 8, 2}));
+  const int32_t layers = GetParam() == Kind::kUneven ? 4 : 3;
+  EXPECT_EQ(layout->geometry(), (ExpertGeometry{layers, 8, 2}));
   EXPECT_EQ(layout->first_layer(), 1);
   EXPECT_EQ(layout->slot_bytes() % 4096, 0);
-  std::vector<std::byte> slot(layout->slot_bytes());
-  for (ExpertId id = 0; id < 24; ++id) {
+  std::vector<std::byte> slot(layout->largest_slot_bytes());
+  for (ExpertId id = 0; id < layers * 8; ++id) {
     // As if read.
     std::fill(slot.begin(), slot.end(), std::byte{0});
     int64_t end = 0;
@@ -32,7 +33,7 @@ TEST_P(EveryLayout, FindsEveryExpert) {
       EXPECT_EQ(read.offset % 4096 + read.bytes % 4096 + read.slot_offset % 4096, 0);
       EXPECT_GE(read.slot_offset, end);  // reads do not overlap in the slot
       end = read.slot_offset + read.bytes;
-      ASSERT_LE(end, layout->slot_bytes());
+      ASSERT_LE(end, layout->largest_slot_bytes());
       for (int64_t i = 0; i < read.bytes; ++i)
         slot[read.slot_offset + i] = ExpertModelForTest::At(read.offset + i);
     }
@@ -42,6 +43,41 @@ TEST_P(EveryLayout, FindsEveryExpert) {
     EXPECT_EQ(views.down.cols, ExpertModelForTest::kInner);
     const bool adjacent = GetParam() == Kind::kPerExpert || GetParam() == Kind::kFp8;
     EXPECT_EQ(layout->Reads(id).size(), adjacent ? 1u : GetParam() == Kind::kFused ? 2u : 3u) << id;
+  }
+}
+
+TEST(ExpertLayout, LayersOfAboutEqualSizeShareAClassOfSlots) {
+  const TempFolderForTest folder;
+  for (const Kind kind : {Kind::kStacks, Kind::kFused, Kind::kPerExpert, Kind::kFp8}) {
+    const auto layout = ExpertLayout::Create(ExpertModelForTest(folder / "m", kind));
+    ASSERT_TRUE(layout);
+    EXPECT_EQ(layout->slot_classes().size(), 1u);
+    EXPECT_EQ(layout->slot_classes()[0].layers, 3);
+    EXPECT_EQ(layout->SlotsByClass(7), std::vector<int64_t>{7});
+    EXPECT_EQ(layout->slot_bytes(), layout->largest_slot_bytes());
+  }
+  const ExpertModelForTest model(folder / "m", Kind::kUneven);
+  const auto layout = ExpertLayout::Create(model);
+  ASSERT_TRUE(layout);
+  const auto classes = layout->slot_classes();
+  ASSERT_EQ(classes.size(), 2u);
+  EXPECT_EQ(classes[0].layers, 2);
+  EXPECT_EQ(classes[1].layers, 2);
+  const int64_t matrix = 2 * ExpertModelForTest::kInner * ExpertModelForTest::kHidden;
+  EXPECT_GE(classes[0].slot_bytes, 4 * matrix);
+  EXPECT_LT(classes[1].slot_bytes, 4 * matrix);
+  for (ExpertId id = 0; id < 32; ++id) {
+    const int32_t layer = id / 8;
+    EXPECT_EQ(layout->SlotClassOf(layer), model.Large(layer) ? 0 : 1);
+    const ExpertRead& last = layout->Reads(id).back();
+    EXPECT_LE(last.slot_offset + last.bytes, classes[layout->SlotClassOf(layer)].slot_bytes);
+  }
+  for (int64_t slots = 2; slots <= 32; ++slots) {
+    const auto by_class = layout->SlotsByClass(slots);
+    EXPECT_EQ(by_class[0] + by_class[1], slots);
+    EXPECT_GE(std::min(by_class[0], by_class[1]), 1);
+    EXPECT_LE(std::max(by_class[0], by_class[1]), 16);
+    EXPECT_LE(by_class[0] * classes[0].slot_bytes + by_class[1] * classes[1].slot_bytes, slots * layout->slot_bytes());
   }
 }
 

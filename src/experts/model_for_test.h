@@ -13,26 +13,28 @@ namespace fathom {
 
 class ExpertModelForTest : public ModelFile {
  public:
-  enum class Kind { kStacks, kFused, kPerExpert, kFp8 };
+  /// kUneven: stacks of four layers, in every other of which down takes twice as much.
+  enum class Kind { kStacks, kFused, kPerExpert, kFp8, kUneven };
   static constexpr int64_t kInner = 96, kHidden = 160;
 
   explicit ExpertModelForTest(const std::string& path, Kind kind = Kind::kStacks, int layers = 3, int experts = 8,
                               int64_t begin = 1234 * 2)
       : kind_(kind), end_(begin), paths_{path} {
+    if (kind == Kind::kUneven) layers = 4;
     config_.num_hidden_layers = layers + 1;  // the first is dense
     config_.hidden_size = kHidden;
     config_.moe = {.n_routed_experts = experts, .num_experts_per_tok = 2, .moe_intermediate_size = kInner,
                    .first_k_dense_replace = 1};
     for (int l = 1; l <= layers; ++l) {
-      if (kind == Kind::kStacks || kind == Kind::kFused) {
+      if (kind == Kind::kStacks || kind == Kind::kFused || kind == Kind::kUneven) {
         const std::string name = "blk." + std::to_string(l) + ".ffn_";
-        if (kind == Kind::kStacks) {
+        if (kind != Kind::kFused) {
           Add(name + "gate_exps.weight", DType::kBF16, {experts, kInner, kHidden});
           Add(name + "up_exps.weight", DType::kBF16, {experts, kInner, kHidden});
         } else {
           Add(name + "gate_up_exps.weight", DType::kBF16, {experts, 2 * kInner, kHidden});
         }
-        Add(name + "down_exps.weight", DType::kBF16, {experts, kHidden, kInner});
+        Add(name + "down_exps.weight", Large(l - 1) ? DType::kF32 : DType::kBF16, {experts, kHidden, kInner});
         continue;
       }
       for (int e = 0; e < experts; ++e) {
@@ -80,9 +82,10 @@ class ExpertModelForTest : public ModelFile {
     };
     switch (kind_) {
       case Kind::kStacks:
+      case Kind::kUneven:
         return Holds(views.gate, at(blk + "gate_exps.weight", expert * size)) &&
                Holds(views.up, at(blk + "up_exps.weight", expert * size)) &&
-               Holds(views.down, at(blk + "down_exps.weight", expert * size));
+               Holds(views.down, at(blk + "down_exps.weight", expert * size * (Large(layer) ? 2 : 1)));
       case Kind::kFused:
         return Holds(views.gate, at(blk + "gate_up_exps.weight", 2 * expert * size)) &&
                Holds(views.up, at(blk + "gate_up_exps.weight", 2 * expert * size + size)) &&
@@ -108,6 +111,8 @@ class ExpertModelForTest : public ModelFile {
   std::span<const std::string> files() const override { return paths_; }
   std::vector<std::pair<std::string, std::string>> Metadata() const override { return {}; }
 
+  /// Whether the MoE layer's experts are larger than others'.
+  bool Large(int layer) const { return kind_ == Kind::kUneven && layer % 2 == 0; }
   ModelConfig& config() { return config_; }
   std::vector<TensorInfo>& tensors() { return tensors_; }
   int64_t bytes() const { return end_; }

@@ -26,9 +26,9 @@ bool Eventually(const std::function<bool()>& condition) {
 
 class ReadAheadTest : public testing::Test {
  protected:
-  void Open(ExpertStoreOptions options) {
+  void Open(ExpertStoreOptions options, ExpertModelForTest::Kind kind = ExpertModelForTest::Kind::kStacks) {
     store_.reset();
-    model_ = std::make_unique<ExpertModelForTest>(path_);
+    model_ = std::make_unique<ExpertModelForTest>(path_, kind);
     auto store = ExpertStore::Create(*model_, fault_, nullptr, options);
     ASSERT_TRUE(store) << store.error().message;
     store_ = std::move(*store);
@@ -171,8 +171,11 @@ TEST_F(ReadAheadTest, OptionsAreChecked) {
 }
 
 // Long prompts and short answers in turn, a governor that takes and gives slots meanwhile.
-TEST_F(ReadAheadTest, AmongResizesAndShortPasses) {
-  Open({.slots = 12});
+class AmongResizes : public ReadAheadTest, public testing::WithParamInterface<ExpertModelForTest::Kind> {};
+INSTANTIATE_TEST_SUITE_P(Experts, AmongResizes,
+                         testing::Values(ExpertModelForTest::Kind::kStacks, ExpertModelForTest::Kind::kUneven));
+TEST_P(AmongResizes, AndShortPasses) {
+  Open({.slots = 12}, GetParam());
   std::atomic<bool> stop{false};
   std::thread governor([&] {
     for (int64_t i = 0; !stop; ++i) {
@@ -181,7 +184,7 @@ TEST_F(ReadAheadTest, AmongResizesAndShortPasses) {
     }
   });
   for (int round = 0; round < 30; ++round) {
-    Pass(2);
+    Pass(GetParam() == ExpertModelForTest::Kind::kUneven ? 1 : 2);  // of four slots two may be of a size
     for (int32_t layer = 0; layer < kLayers; ++layer) {
       const std::vector<int32_t> two = {round % kExperts, (round + 3) % kExperts};
       const std::vector<ExpertGuess> guess = {{round % kExperts, 0.9f}};

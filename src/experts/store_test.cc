@@ -73,7 +73,7 @@ class StoreTest : public testing::Test {
 };
 
 TEST_F(StoreTest, EveryExpertOfEveryLayout) {
-  for (const Kind kind : {Kind::kStacks, Kind::kFused, Kind::kPerExpert, Kind::kFp8}) {
+  for (const Kind kind : {Kind::kStacks, Kind::kFused, Kind::kPerExpert, Kind::kFp8, Kind::kUneven}) {
     for (const bool faulty : {true, false}) {  // threads, and whatever AsyncIo prefers
       for (const bool direct : {true, false}) {
         Open({.slots = 6, .resizable = direct, .io = {.direct = direct}}, kind, faulty ? &fault_ : &Env::Default());
@@ -416,6 +416,44 @@ TEST_F(StoreTest, SlotsGrowAndShrink) {
   for (int layer = 0; layer < 3; ++layer) Check(layer, {4, 5, 6, 7});
 }
 
+// Slots of two sizes: each expert in one of its own, the shares of both kept through every change.
+TEST_F(StoreTest, SlotsOfTwoSizesGrowAndShrink) {
+  Open({.slots = 8}, Kind::kUneven);
+  const ExpertLayout& layout = store_->layout();
+  ASSERT_EQ(layout.slot_classes().size(), 2u);
+  const auto expect_resident = [&](int layer, const std::vector<int>& experts) {
+    std::vector<uint8_t> residents(8);
+    store_->Residents(layer, residents);
+    for (int e = 0; e < 8; ++e) EXPECT_EQ(residents[e], std::ranges::count(experts, e)) << layer << " " << e;
+  };
+  for (int layer = 0; layer < 2; ++layer) Check(layer, {0, 1, 2, 3});
+  EXPECT_EQ(store_->stats().resident, 8);
+  // A ninth expert takes the place of one of its own size, though those of the other have not been used for longer.
+  Check(1, {4});
+  expect_resident(0, {0, 1, 2, 3});
+  EXPECT_EQ(store_->stats().evictions, 1);
+  ASSERT_TRUE(store_->Resize(13));  // 6 and 7
+  EXPECT_EQ(store_->slots(), 13);
+  Check(2, {0, 1, 2, 3});  // two of the four take others' places
+  EXPECT_EQ(store_->stats().evictions, 3);
+  Check(3, {0, 1, 2});
+  EXPECT_EQ(store_->stats().evictions, 3);
+  EXPECT_EQ(store_->stats().resident, 13);
+  ASSERT_TRUE(store_->Resize(4));
+  EXPECT_EQ(store_->slots(), 4);
+  EXPECT_EQ(store_->stats().resident, 4);
+  for (int layer = 0; layer < 4; ++layer) EXPECT_EQ(Check(layer, {4, 5, 6, 7}).size(), 4u);
+  EXPECT_EQ(store_->stats().resident, 4);
+  EXPECT_EQ(store_->stats().slot_bytes, layout.slot_bytes());
+  // Heat fills both.
+  std::vector<float> heat(32, 0);
+  for (const int id : {0, 1, 2, 9, 10, 16, 17, 25}) heat[id] = 0.5f;
+  Open({.slots = 8, .heat = heat}, Kind::kUneven);
+  EXPECT_TRUE(Resident(7));  // five of the large ones are hot, and there are four such slots
+  expect_resident(1, {1, 2});
+  expect_resident(3, {1});
+}
+
 TEST_F(StoreTest, FixedSlotsStayFixed) {
   Open({.slots = 4, .resizable = false}, Kind::kStacks, &Env::Default());
   EXPECT_EQ(store_->Resize(5).error().code, ErrorCode::kInvalidArgument);
@@ -424,8 +462,11 @@ TEST_F(StoreTest, FixedSlotsStayFixed) {
 
 // Fetches, hints and resizes from many threads, on a disk that fails now and then: whatever is handed out is right.
 TEST_F(StoreTest, ManyThreads) {
-  for (const ExpertPolicyKind policy : kExpertPolicies) {
-    Open({.slots = 14, .policy = policy, .prefetch_piece = 8192});
+  for (const auto& [policy, kind] : std::vector<std::pair<ExpertPolicyKind, Kind>>{
+           {ExpertPolicyKind::kPredicted, Kind::kStacks}, {ExpertPolicyKind::kPredicted, Kind::kUneven},
+           {ExpertPolicyKind::kLru, Kind::kStacks}, {ExpertPolicyKind::kLru, Kind::kUneven},
+           {ExpertPolicyKind::kLfu, Kind::kStacks}, {ExpertPolicyKind::kS3Fifo, Kind::kUneven}}) {
+    Open({.slots = 14, .policy = policy, .prefetch_piece = 8192}, kind);
     std::atomic<bool> stop{false};
     std::atomic<int64_t> good{0}, bad{0};
     std::vector<std::thread> threads;
