@@ -1,4 +1,5 @@
 #include "cache/simulator.h"
+#include "base/source_dir_for_test.h"
 
 #include <gtest/gtest.h>
 
@@ -175,7 +176,7 @@ TEST(Simulator, StaysBelowItsBounds) {
 TEST(Simulator, SavedTimeHoldsUpOnTheMooncakeTraces) {
   const char* shared = std::getenv("FATHOM_SHARED_DATA");
   const auto folder = (shared != nullptr ? std::filesystem::path(shared)
-                                         : std::filesystem::path(FATHOM_SOURCE_DIR).parent_path() / "shared" / "data") /
+                                         : std::filesystem::path(SourceDirForTest()).parent_path() / "shared" / "data") /
                       "trace" / "mooncake";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is not there";
   const std::pair<const char*, double> traces[] = {{"conversation_trace.jsonl", 0.3736},

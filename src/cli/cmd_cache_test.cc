@@ -8,6 +8,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/source_dir_for_test.h"
 #include "cache/kv_cache.h"
 #include "cli/cli.h"
 #include "cli/command.h"
@@ -142,7 +143,7 @@ class CacheFolderCommand : public CacheCommand {
   }
   int64_t Blocks(size_t tokens) const { return static_cast<int64_t>((tokens + 63) / 64); }
 
-  const std::string model_ = FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf";
+  const std::string model_ = SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf";
   const std::string cache_ = folder_ / "kv";
   KvSpace space_;
   std::string text_;

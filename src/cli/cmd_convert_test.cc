@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/source_dir_for_test.h"
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/temp_folder_for_test.h"
@@ -45,7 +46,7 @@ class ModelCommands : public ::testing::Test {
     return ExitStatus(status.error());
   }
 
-  const std::string golden_ = FATHOM_SOURCE_DIR "/tests/golden/";
+  const std::string golden_ = SourceDirForTest() + "/tests/golden/";
   TempFolder folder_;
   std::string out_, err_;
 };

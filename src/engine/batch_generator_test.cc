@@ -7,6 +7,7 @@
 
 #include <map>
 
+#include "base/source_dir_for_test.h"
 #include "engine/batch_impl.h"
 
 namespace fathom {
@@ -14,7 +15,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kGolden = FATHOM_SOURCE_DIR "/tests/golden/";
+const std::string kGolden = SourceDirForTest() + "/tests/golden/";
 
 std::vector<TokenId> Ids(int count, int first) {
   std::vector<TokenId> ids(static_cast<size_t>(count));

@@ -12,6 +12,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/source_dir_for_test.h"
 #include "engine/engine.h"
 #include "format/gguf.h"
 #include "format/model_file.h"
@@ -25,7 +26,7 @@ namespace {
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
-const std::string kGolden = FATHOM_SOURCE_DIR "/tests/golden/";
+const std::string kGolden = SourceDirForTest() + "/tests/golden/";
 
 class ConvertTest : public ::testing::Test {
  protected:

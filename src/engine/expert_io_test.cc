@@ -83,7 +83,9 @@ TEST_F(ExpertIoTest, EveryWayGivesTheSameBits) {
       const ExpertStoreStats stats = *(*engine)->expert_stats();
       EXPECT_EQ(stats.io.asked, io);
       EXPECT_GT(stats.bytes_read, 0);
-      if (io == ExpertIo::kBuffered) EXPECT_FALSE(stats.io.direct);
+      if (io == ExpertIo::kBuffered) {
+        EXPECT_FALSE(stats.io.direct);
+      }
     }
   }
 }
@@ -137,7 +139,9 @@ TEST_F(ExpertIoTest, APromiseReadsDirectlyUnlessToldOtherwise) {
     EXPECT_EQ(io.why, Why::kPromise);
     EXPECT_EQ(io.measured.direct_rate, 0);
     EXPECT_FALSE((*engine)->memory_plan()->page_cache_outside);
-    if (drops) EXPECT_LT((*engine)->page_cache_growth(), kMiB);
+    if (drops) {
+      EXPECT_LT((*engine)->page_cache_growth(), kMiB);
+    }
   }
   options.experts.io = ExpertIo::kBuffered;
   {
@@ -148,7 +152,9 @@ TEST_F(ExpertIoTest, APromiseReadsDirectlyUnlessToldOtherwise) {
     const ExpertStoreStats stats = *(*engine)->expert_stats();
     EXPECT_EQ(stats.io.why, Why::kAsked);
     EXPECT_FALSE(stats.io.direct);
-    if (drops) EXPECT_GT((*engine)->page_cache_growth(), 50 * kMiB);
+    if (drops) {
+      EXPECT_GT((*engine)->page_cache_growth(), 50 * kMiB);
+    }
   }
   // All of it resident: nothing is read, and nothing stands outside.
   options.experts.memory_bytes = 0;

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <utility>
 
+#include "base/source_dir_for_test.h"
 #include "engine/engine.h"
 #include "experts/routing_trace.h"
 #include "io/temp_folder_for_test.h"
@@ -13,7 +14,7 @@
 namespace fathom {
 namespace {
 
-const std::string kFolder = FATHOM_SOURCE_DIR "/tests/golden/gguf/";
+const std::string kFolder = SourceDirForTest() + "/tests/golden/gguf/";
 
 std::vector<TokenId> Ids(int count) {
   std::vector<TokenId> ids(count);

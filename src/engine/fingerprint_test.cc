@@ -1,5 +1,6 @@
 // What changes a model's fingerprint and what does not.
 #include "engine/fingerprint.h"
+#include "base/source_dir_for_test.h"
 
 #include <gtest/gtest.h>
 
@@ -79,9 +80,9 @@ TEST(Fingerprint, DoesNotChangeWithNamesAndOrder) {
 }
 
 TEST(Fingerprint, OfAFileIsStable) {
-  auto file = ModelFile::Open(FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf");
-  auto again = ModelFile::Open(FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf");
-  auto other = ModelFile::Open(FATHOM_SOURCE_DIR "/tests/golden/gguf/v2lite-mainline.gguf");
+  auto file = ModelFile::Open(SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf");
+  auto again = ModelFile::Open(SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf");
+  auto other = ModelFile::Open(SourceDirForTest() + "/tests/golden/gguf/v2lite-mainline.gguf");
   ASSERT_TRUE(file && again && other);
   EXPECT_EQ(*ModelFingerprint(**file), *ModelFingerprint(**again));
   EXPECT_NE(*ModelFingerprint(**file), *ModelFingerprint(**other));

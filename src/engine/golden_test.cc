@@ -9,13 +9,14 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/source_dir_for_test.h"
 #include "engine/engine.h"
 #include "kernels/vec_ops.h"
 
 namespace fathom {
 namespace {
 
-const std::string kGolden = FATHOM_SOURCE_DIR "/tests/golden/";
+const std::string kGolden = SourceDirForTest() + "/tests/golden/";
 
 std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

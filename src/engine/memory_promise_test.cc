@@ -9,6 +9,7 @@
 #include <string>
 
 #include "base/process_memory.h"
+#include "base/source_dir_for_test.h"
 #include "engine/engine.h"
 #include "engine/service.h"
 #include "engine/synth.h"
@@ -20,7 +21,7 @@ namespace fathom {
 namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
-const std::string kGolden = FATHOM_SOURCE_DIR "/tests/golden/";
+const std::string kGolden = SourceDirForTest() + "/tests/golden/";
 
 /// Makes the kernel forget how much this process ever took; false where it does not.
 bool ForgetPeak() {

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "base/source_dir_for_test.h"
 #include "engine/convert.h"
 #include "engine/engine.h"
 #include "experts/expert_layout.h"
@@ -15,7 +16,7 @@
 namespace fathom {
 namespace {
 
-const std::string kFolder = FATHOM_SOURCE_DIR "/tests/golden/";
+const std::string kFolder = SourceDirForTest() + "/tests/golden/";
 
 Result<std::vector<float>> Logits(const std::string& path, int64_t memory) {
   EngineOptions options{.threads = 2, .context_length = 100};

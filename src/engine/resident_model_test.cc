@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/source_dir_for_test.h"
 #include "engine/fingerprint.h"
 #include "experts/expert_layout.h"
 #include "format/tensor_role.h"
@@ -17,7 +18,7 @@
 namespace fathom {
 namespace {
 
-const std::string kFolder = FATHOM_SOURCE_DIR "/tests/golden/";
+const std::string kFolder = SourceDirForTest() + "/tests/golden/";
 
 std::string NameOf(const testing::TestParamInfo<std::string>& info) {
   std::string name = info.param.substr(info.param.find('/') + 1, 8);

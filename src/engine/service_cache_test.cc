@@ -9,6 +9,7 @@
 #include <future>
 #include <random>
 
+#include "base/source_dir_for_test.h"
 #include "engine/service.h"
 
 namespace fathom {
@@ -39,7 +40,7 @@ class ServiceOnCache : public testing::Test {
   }
   void Load(const std::string& model, KvType kv_type) {
     service_.reset();
-    auto engine = Engine::Load(FATHOM_SOURCE_DIR "/tests/golden/" + model,
+    auto engine = Engine::Load(SourceDirForTest() + "/tests/golden/" + model,
                                {.threads = 1, .context_length = 250, .kv_type = kv_type, .prefill_chunk = 64});
     ASSERT_TRUE(engine) << engine.error().message;
     engine_ = std::move(*engine);

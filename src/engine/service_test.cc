@@ -8,6 +8,7 @@
 #include <future>
 #include <random>
 
+#include "base/source_dir_for_test.h"
 #include "engine/kv_cache_for_test.h"
 
 namespace fathom {
@@ -15,7 +16,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kGolden = FATHOM_SOURCE_DIR "/tests/golden/";
+const std::string kGolden = SourceDirForTest() + "/tests/golden/";
 
 std::vector<TokenId> Ids(int count, int first) {
   std::vector<TokenId> ids(static_cast<size_t>(count));

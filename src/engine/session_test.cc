@@ -4,13 +4,14 @@
 
 #include <numeric>
 
+#include "base/source_dir_for_test.h"
 #include "engine/engine.h"
 #include "model/profile.h"
 
 namespace fathom {
 namespace {
 
-const std::string kModel = FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf";
+const std::string kModel = SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf";
 
 class SessionTest : public testing::Test {
  protected:

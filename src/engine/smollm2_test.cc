@@ -10,6 +10,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/source_dir_for_test.h"
 #include "engine/engine.h"
 
 namespace fathom {
@@ -39,7 +40,7 @@ class SmolLm2 : public testing::Test {
     auto engine = Engine::Load(path, {.threads = 2, .context_length = 2048, .kv_type = KvType::kF32});
     ASSERT_TRUE(engine) << engine.error().message;
     engine_ = std::move(*engine);
-    std::ifstream file(FATHOM_SOURCE_DIR "/tests/golden/smollm2/expected.json");
+    std::ifstream file(SourceDirForTest() + "/tests/golden/smollm2/expected.json");
     expected_ = nlohmann::json::parse(file);
   }
   std::unique_ptr<Engine> engine_;

@@ -6,13 +6,14 @@
 #include <cstring>
 #include <future>
 
+#include "base/source_dir_for_test.h"
 #include "engine/kv_cache_for_test.h"
 #include "engine/service.h"
 
 namespace fathom {
 namespace {
 
-const std::string kGolden = FATHOM_SOURCE_DIR "/tests/golden/";
+const std::string kGolden = SourceDirForTest() + "/tests/golden/";
 
 std::vector<TokenId> Ids(int count, int first) {
   std::vector<TokenId> ids(static_cast<size_t>(count));

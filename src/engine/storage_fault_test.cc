@@ -12,6 +12,7 @@
 #include <set>
 #include <thread>
 
+#include "base/source_dir_for_test.h"
 #include "engine/engine.h"
 #include "engine/resident_model.h"
 #include "engine/service.h"
@@ -28,7 +29,7 @@ using testing::HasSubstr;
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-const std::string kModel = FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf";
+const std::string kModel = SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf";
 
 bool Eventually(const std::function<bool()>& condition) {
   for (int i = 0; i < 20000; ++i) {
@@ -344,7 +345,7 @@ TEST_P(StorageFaultTest, AFileChangedUnderLoad) {
 TEST_P(StorageFaultTest, AFileReplacedByRenamingIsTheOldOne) {
   Start(Env::Default());
   ExpectAllWell();
-  std::filesystem::copy_file(FATHOM_SOURCE_DIR "/tests/golden/gguf/v2lite-mainline.gguf", folder_ / "other");
+  std::filesystem::copy_file(SourceDirForTest() + "/tests/golden/gguf/v2lite-mainline.gguf", folder_ / "other");
   std::filesystem::rename(folder_ / "other", path_);
   for (int i = 0; i < 3; ++i) ExpectAllWell();
   EXPECT_EQ(service_->stats().failed, 0);

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <set>
 
+#include "base/source_dir_for_test.h"
 #include "engine/engine.h"
 #include "engine/synth_configs.h"
 #include "format/model_file.h"
@@ -225,7 +226,7 @@ TEST_F(SynthTest, KeepsAnExistingFileUnlessTold) {
 }
 
 TEST_F(SynthTest, ReadsAConfigJson) {
-  for (const std::string path : {FATHOM_SOURCE_DIR "/tests/golden/hf/v3", FATHOM_SOURCE_DIR "/tests/golden/hf/v3/config.json"}) {
+  for (const std::string& path : {SourceDirForTest() + "/tests/golden/hf/v3", SourceDirForTest() + "/tests/golden/hf/v3/config.json"}) {
     auto options = Options("q8_0");
     options.config = path;
     options.overwrite = true;

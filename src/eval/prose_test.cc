@@ -1,4 +1,5 @@
 #include "eval/prose.h"
+#include "base/source_dir_for_test.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -96,7 +97,7 @@ TEST(Ngram, PackedFilesAreTheirText) {
 class ProseModel : public testing::Test {
  protected:
   void SetUp() override {
-    auto engine = Engine::Load(FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf",
+    auto engine = Engine::Load(SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf",
                                {.threads = 1, .context_length = 64, .kv_type = KvType::kF32});
     ASSERT_TRUE(engine);
     engine_ = std::move(*engine);

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/source_dir_for_test.h"
 #include "eval/report.h"
 
 namespace fathom {
@@ -57,7 +58,7 @@ constexpr Suite kToyMean = {.name = "toy", .mean_of_families = true, .load = Loa
 class RunnerTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto engine = Engine::Load(FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf",
+    auto engine = Engine::Load(SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf",
                                {.threads = 1, .context_length = 200, .kv_type = KvType::kF32});
     ASSERT_TRUE(engine) << engine.error().message;
     engine_ = std::move(*engine);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/source_dir_for_test.h"
 #include "eval/files.h"
 #include "eval/suite.h"
 
@@ -173,7 +174,7 @@ TEST(ParseTable, QuotesTabsAndShortRows) {
 TEST(SharedSuites, LoadWhole) {
   const char* shared = std::getenv("FATHOM_SHARED_DATA");
   const std::string data =
-      shared != nullptr ? std::string(shared) + "/eval" : std::string(FATHOM_SOURCE_DIR "/../shared/data/eval");
+      shared != nullptr ? std::string(shared) + "/eval" : SourceDirForTest() + "/../shared/data/eval";
   if (!std::filesystem::exists(data)) GTEST_SKIP() << data << " is not here";
   const std::map<std::string, size_t> items = {{"gsm8k", 1319}, {"svamp", 1000},      {"asdiv", 2214}, {"mawps", 2065},
                                                {"tatqa", 1668}, {"legalbench", 8165}, {"bbh", 6511}};

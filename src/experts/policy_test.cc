@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <random>
 
+#include "base/source_dir_for_test.h"
 #include "experts/simulator.h"
 
 namespace fathom {
@@ -261,7 +262,7 @@ TEST(ExpertSimulator, HeatAndPredictionsHelp) {
 TEST(ExpertSimulator, RecordedTraces) {
   const char* given = std::getenv("FATHOM_SHARED_DATA");
   const std::filesystem::path folder =
-      (given != nullptr ? std::filesystem::path(given) : std::filesystem::path(FATHOM_SOURCE_DIR) / "../shared/data") /
+      (given != nullptr ? std::filesystem::path(given) : std::filesystem::path(SourceDirForTest()) / "../shared/data") /
       "trace/moe_routing";
   if (!std::filesystem::exists(folder)) GTEST_SKIP() << folder << " is not there (set FATHOM_SHARED_DATA)";
   for (const char* name : {"trace_olmoe_299.jsonl", "trace_kimi_300.jsonl"}) {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/source_dir_for_test.h"
 #include "format/gguf_writer.h"
 #include "tensor/blocks.h"
 
@@ -20,7 +21,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-const std::string kGolden = std::string(FATHOM_SOURCE_DIR) + "/tests/golden/";
+const std::string kGolden = std::string(SourceDirForTest()) + "/tests/golden/";
 
 TEST(CheckModel, GoldenModelsAreWholeAndWhollyUsed) {
   for (const char* path : {"hf/v2lite", "hf/v2", "hf/v3", "hf/v3_negbias", "hf/kimi", "hf/moonlight", "hf/glm_flash",

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "base/source_dir_for_test.h"
 #include "format/check.h"
 #include "format/model_file.h"
 #include "io/fault_env.h"
@@ -11,7 +12,7 @@
 namespace fathom {
 namespace {
 
-const std::string kGolden = std::string(FATHOM_SOURCE_DIR) + "/tests/golden/";
+const std::string kGolden = std::string(SourceDirForTest()) + "/tests/golden/";
 
 std::unique_ptr<ModelFile> Open(const std::string& path) {
   auto model = ModelFile::Open(kGolden + path);

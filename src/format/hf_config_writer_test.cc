@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/source_dir_for_test.h"
 #include "format/hf_config.h"
 
 namespace fathom {
@@ -93,7 +94,7 @@ ModelConfig V3() {
 
 TEST(HfConfigWriter, EveryGoldenConfigComesBack) {
   int configs = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(FATHOM_SOURCE_DIR "/tests/golden/hf")) {
+  for (const auto& entry : std::filesystem::directory_iterator(SourceDirForTest() + "/tests/golden/hf")) {
     if (!entry.is_directory()) continue;
     SCOPED_TRACE(entry.path().filename().string());
     std::ifstream in(entry.path() / "config.json");

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/source_dir_for_test.h"
 #include "format/gguf_builder_for_test.h"
 #include "format/gguf_model.h"
 #include "io/fault_env.h"
@@ -183,7 +184,7 @@ TEST_F(ModelFileTest, FaultsBelowAreReported) {
 
 std::string SharedData() {
   if (const char* set = std::getenv("FATHOM_SHARED_DATA")) return set;
-  return std::string(FATHOM_SOURCE_DIR) + "/../shared/data";
+  return std::string(SourceDirForTest()) + "/../shared/data";
 }
 
 TEST(RealVocabularies, AreReadWhole) {

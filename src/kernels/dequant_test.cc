@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/source_dir_for_test.h"
 #include "kernels/kquant_scales.h"
 #include "tensor/blocks.h"
 #include "tensor/float16.h"
@@ -133,7 +134,7 @@ TEST(DequantFloats, WeightRowAppliesTheScaleOfItsTile) {
 class DequantGolden : public testing::TestWithParam<DType> {};
 
 std::vector<char> ReadGolden(const std::string& name) {
-  std::ifstream in(std::string(FATHOM_SOURCE_DIR) + "/tests/golden/dequant/" + name, std::ios::binary);
+  std::ifstream in(std::string(SourceDirForTest()) + "/tests/golden/dequant/" + name, std::ios::binary);
   EXPECT_TRUE(in) << name;
   return {std::istreambuf_iterator<char>(in), {}};
 }

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/source_dir_for_test.h"
 #include "kernels/dequant.h"
 #include "tensor/float16.h"
 
@@ -57,7 +58,7 @@ double RelativeError(const std::vector<float>& x, const std::vector<float>& y) {
 }
 
 std::vector<char> ReadGolden(const std::string& name) {
-  std::ifstream in(std::string(FATHOM_SOURCE_DIR) + "/tests/golden/quantize/" + name, std::ios::binary);
+  std::ifstream in(std::string(SourceDirForTest()) + "/tests/golden/quantize/" + name, std::ios::binary);
   EXPECT_TRUE(in) << name;
   return {std::istreambuf_iterator<char>(in), {}};
 }

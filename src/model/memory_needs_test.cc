@@ -6,6 +6,7 @@
 #include <cctype>
 #include <string>
 
+#include "base/source_dir_for_test.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -14,7 +15,7 @@ namespace {
 class MemoryNeedsTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    auto file = ModelFile::Open(std::string(FATHOM_SOURCE_DIR "/tests/golden/") + GetParam());
+    auto file = ModelFile::Open((SourceDirForTest() + "/tests/golden/") + GetParam());
     ASSERT_TRUE(file) << file.error().message;
     file_ = std::move(*file);
     auto model = Model::Load(*file_, pool_);
@@ -57,7 +58,7 @@ TEST_P(MemoryNeedsTest, ScratchIsNotLess) {
 }
 
 TEST(MemoryNeeds, GrowWithThePass) {
-  auto file = ModelFile::Open(FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf");
+  auto file = ModelFile::Open(SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf");
   ASSERT_TRUE(file);
   const ModelConfig& config = (*file)->config();
   int64_t before = 0;

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/source_dir_for_test.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -14,7 +15,7 @@ namespace {
 class MtpTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto file = ModelFile::Open(FATHOM_SOURCE_DIR "/models/fathom-nano/fathom-nano-q8_0.gguf");
+    auto file = ModelFile::Open(SourceDirForTest() + "/models/fathom-nano/fathom-nano-q8_0.gguf");
     ASSERT_TRUE(file) << file.error().message;
     file_ = std::move(*file);
     auto model = Model::Load(*file_, pool_);
@@ -25,7 +26,7 @@ class MtpTest : public testing::Test {
     ASSERT_TRUE(loaded) << loaded.error().message;
     size_ = model_->config().hidden_size;
     vocab_ = model_->config().vocab_size;
-    std::ifstream json(FATHOM_SOURCE_DIR "/tests/golden/mtp/nano.json");
+    std::ifstream json(SourceDirForTest() + "/tests/golden/mtp/nano.json");
     golden_ = nlohmann::json::parse(json);
     ids_ = golden_["ids"].get<std::vector<int32_t>>();
   }
@@ -99,7 +100,7 @@ TEST_F(MtpTest, PiecesGiveTheSameBits) {
 
 TEST(Mtp, AFileWithoutTheLayerSaysSo) {
   ThreadPool pool(1);
-  const auto file = std::move(*ModelFile::Open(FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf"));
+  const auto file = std::move(*ModelFile::Open(SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf"));
   const auto model = std::move(*Model::Load(*file, pool));
   const Status loaded = model->LoadMtp(*file);
   ASSERT_FALSE(loaded);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/source_dir_for_test.h"
 #include "engine/synth_configs.h"
 #include "plan/accelerators.h"
 
@@ -103,7 +104,7 @@ TEST(TrainingPlan, MemoryDecidesTheLeastNumberOfDevices) {
 }
 
 TEST(TrainingPlan, TargetsOfEveryKind) {
-  const std::string golden = FATHOM_SOURCE_DIR "/tests/golden/";
+  const std::string golden = SourceDirForTest() + "/tests/golden/";
   EXPECT_EQ(LoadTrainingTarget(golden + "hf/v3")->config.hidden_size, 64);
   EXPECT_EQ(LoadTrainingTarget(golden + "hf/v3/config.json")->config.hidden_size, 64);
   EXPECT_EQ(LoadTrainingTarget(golden + "gguf/v3-mainline.gguf")->config.hidden_size, 64);

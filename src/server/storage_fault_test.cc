@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "base/source_dir_for_test.h"
 #include "io/fault_env.h"
 #include "io/left_behind.h"
 #include "io/temp_folder_for_test.h"
@@ -24,7 +25,7 @@ const std::string kAskAnthropic = R"({"messages":[{"role":"user","content":"abcd
 class ServerStorageFaultTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::filesystem::copy_file(FATHOM_SOURCE_DIR "/tests/golden/gguf/v3-mainline.gguf", path_);
+    std::filesystem::copy_file(SourceDirForTest() + "/tests/golden/gguf/v3-mainline.gguf", path_);
     EngineOptions options{.threads = 2, .context_length = 200, .env = &fault_, .stall_limit = std::chrono::milliseconds(300)};
     options.experts.memory_bytes = 9 * int64_t{40} << 10;
     auto engine = Engine::Load(path_, options);

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/source_dir_for_test.h"
 #include "text/tokenizer.h"
 
 namespace fathom {
@@ -18,12 +19,12 @@ inline std::string ReadFileForTest(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-inline std::filesystem::path GoldenDir() { return std::filesystem::path(FATHOM_SOURCE_DIR) / "tests" / "golden"; }
+inline std::filesystem::path GoldenDir() { return std::filesystem::path(SourceDirForTest()) / "tests" / "golden"; }
 
 /// The shared data beside the checkout; may be absent (then tests that need it skip).
 inline std::filesystem::path SharedDataDir() {
   if (const char* dir = std::getenv("FATHOM_SHARED_DATA")) return dir;
-  return std::filesystem::path(FATHOM_SOURCE_DIR) / ".." / "shared" / "data";
+  return std::filesystem::path(SourceDirForTest()) / ".." / "shared" / "data";
 }
 
 inline std::unique_ptr<Tokenizer> TokenizerFromJsonForTest(std::string_view json, std::string_view config = {}) {

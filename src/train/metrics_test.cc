@@ -34,7 +34,9 @@ class MetricsTest : public ::testing::Test {
     ASSERT_TRUE(log) << log.error().message;
     for (int64_t step = first; step <= last; ++step) {
       ASSERT_TRUE((*log)->Step({.step = step, .tokens = step * 100, .loss = 5.0 / static_cast<double>(step) + offset}));
-      if (step % 2 == 0) ASSERT_TRUE((*log)->Event("validation", step, {{"loss", 1.0}}));
+      if (step % 2 == 0) {
+        ASSERT_TRUE((*log)->Event("validation", step, {{"loss", 1.0}}));
+      }
     }
   }
   std::vector<int64_t> Steps() const {

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "base/source_dir_for_test.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 #include "text/vocabulary.h"
@@ -19,7 +20,7 @@ using ::testing::HasSubstr;
 using nlohmann::json;
 
 std::string ReadText(const std::string& path) {
-  std::ifstream file(std::string(FATHOM_SOURCE_DIR) + "/" + path, std::ios::binary);
+  std::ifstream file(std::string(SourceDirForTest()) + "/" + path, std::ios::binary);
   EXPECT_TRUE(file) << path;
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }

@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/source_dir_for_test.h"
 #include "engine/engine.h"
 #include "format/model_file.h"
 #include "train/torch/checkpoint.h"
@@ -18,7 +19,7 @@ namespace {
 
 using nlohmann::json;
 
-const std::string kGolden = FATHOM_SOURCE_DIR "/tests/golden/";
+const std::string kGolden = SourceDirForTest() + "/tests/golden/";
 
 // ---- Against transformers and PyTorch (tests/golden/train/train_gradients.py)
 
