@@ -1,15 +1,15 @@
 #include "base/task_threads.h"
 
-#include <system_error>
 #include <utility>
+
+#include "base/start_thread.h"
 
 namespace fathom {
 
 Status TaskThreads::Start(int threads) {
-  try {
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Loop(); });
-  } catch (const std::system_error& error) {
-    return Fail(ErrorCode::kResource, "cannot start a thread: {}", error.what());
+  for (int i = 0; i < threads; ++i) {
+    FATHOM_TRY(auto thread, StartThread([this] { Loop(); }, {.started = i, .asked = threads}));
+    threads_.push_back(std::move(thread));
   }
   return {};
 }

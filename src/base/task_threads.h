@@ -26,7 +26,8 @@ class TaskThreads {
   /// Once. Errors: kResource; those that could be started are there.
   Status Start(int threads);
   void Post(std::function<void()> task);
-  /// Returns when everything that was posted, also by these tasks themselves, has been done. Nobody posts afterwards.
+  /// Returns when everything that was posted, also by these tasks themselves, has been done. What others post afterwards is
+  /// not done any more; it is let go with this object.
   void Finish();
 
  private:

@@ -2,6 +2,11 @@
 
 #include <sched.h>
 
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/start_thread.h"
+
 namespace fathom {
 namespace {
 
@@ -33,9 +38,26 @@ int ThreadPool::AvailableCores() {
   return hardware > 0 ? static_cast<int>(hardware) : 1;
 }
 
-ThreadPool::ThreadPool(int threads) : size_(threads > 0 ? threads : AvailableCores()) {
-  workers_.reserve(size_ - 1);
-  for (int i = 1; i < size_; ++i) workers_.emplace_back([this, i] { WorkerLoop(i); });
+Result<std::unique_ptr<ThreadPool>> ThreadPool::Create(int threads) {
+  std::unique_ptr<ThreadPool> pool(new ThreadPool(threads, NotStarted{}));
+  FATHOM_CHECK_OK(pool->Start());
+  return pool;
+}
+
+ThreadPool::ThreadPool(int threads) : ThreadPool(threads, NotStarted{}) {
+  if (const Status started = Start(); !started) {
+    std::fprintf(stderr, "%s\n", started.error().message.c_str());
+    std::abort();
+  }
+}
+
+Status ThreadPool::Start() {
+  workers_.reserve(static_cast<size_t>(size_ - 1));
+  for (int i = 1; i < size_; ++i) {
+    FATHOM_TRY(auto worker, StartThread([this, i] { WorkerLoop(i); }, {.started = i, .asked = size_}));
+    workers_.push_back(std::move(worker));
+  }
+  return {};
 }
 
 ThreadPool::~ThreadPool() {

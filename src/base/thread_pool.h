@@ -18,11 +18,15 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/result.h"
+
 namespace fathom {
 
 class ThreadPool {
  public:
-  /// threads >= 1; 0 means one per core that this process may run on.
+  /// threads >= 1; 0 means one per core that this process may run on. Errors: kResource: the system gives fewer.
+  static Result<std::unique_ptr<ThreadPool>> Create(int threads = 0);
+  /// The same for tests and benchmarks, where too few threads end the program.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -69,6 +73,9 @@ class ThreadPool {
 
  private:
   using Erased = void (*)(void* context, int thread);
+  struct NotStarted {};
+  ThreadPool(int threads, NotStarted) : size_(threads > 0 ? threads : AvailableCores()) {}
+  Status Start();
   void RunErased(Erased fn, void* context, bool all);
   void WorkerLoop(int thread);
 

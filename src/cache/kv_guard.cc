@@ -3,12 +3,11 @@
 #include <chrono>
 #include <condition_variable>
 #include <string_view>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/log.h"
+#include "base/start_thread.h"
 
 namespace fathom {
 namespace {
@@ -44,9 +43,9 @@ std::shared_ptr<GuardedKvCache::Call> GuardedKvCache::Run(std::function<Status()
     call->ended = true;
     call->changed.notify_all();
   };
-  try {
-    std::thread(work).detach();
-  } catch (const std::system_error&) {
+  if (auto thread = StartThread(work)) {
+    thread->detach();
+  } else {
     work();  // no threads left: unguarded
   }
   std::unique_lock lock(call->mutex);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "base/start_thread.h"
 #include "cache/kv_cache_impl.h"
 #include "cache/segment_folder.h"
 #include "cache/segment_format.h"
@@ -87,7 +88,7 @@ Status KvCacheImpl::Open() {
       }
     }
   }
-  keeper_ = std::jthread([this](std::stop_token stop) { KeeperLoop(stop); });
+  FATHOM_TRY(keeper_, StartThread<std::jthread>([this](std::stop_token stop) { KeeperLoop(stop); }));
   return {};
 }
 

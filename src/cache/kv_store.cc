@@ -6,6 +6,8 @@
 #include <cstring>
 #include <mutex>
 
+#include "base/start_thread.h"
+
 namespace fathom {
 namespace {
 
@@ -114,7 +116,11 @@ void KvPool::KeepReady(int64_t bytes) {
   assert(!getting_ready_.joinable());
   if (bytes <= 0) return;
   state_->ready = bytes;
-  getting_ready_ = std::thread([state = state_.get()] { state->GetReady(); });
+  if (auto thread = StartThread([state = state_.get()] { state->GetReady(); })) {
+    getting_ready_ = std::move(*thread);
+  } else {
+    state_->ready = 0;  // without a thread memory is taken when it is needed
+  }
 }
 
 Result<KvBlockRef> KvPool::Take() {

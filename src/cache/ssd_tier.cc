@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <latch>
-#include <system_error>
 #include <utility>
 
 #include "base/log.h"
+#include "base/start_thread.h"
 #include "cache/ssd_tier_impl.h"
 #include "io/env.h"
 
@@ -79,11 +79,9 @@ Status SsdTierImpl::Start() {
   if (auto status = answers_.Start(1); !status) return failed(status.error());
   const auto processors = static_cast<int>(std::thread::hardware_concurrency());
   if (auto status = checks_.Start(std::clamp(processors, 1, kMostCheckers)); !status) return failed(status.error());
-  try {
-    writer_ = std::thread([this] { WriterLoop(); });
-  } catch (const std::system_error& error) {
-    return Fail(ErrorCode::kResource, "the cache on disk: cannot start a thread: {}", error.what());
-  }
+  auto writer = StartThread([this] { WriterLoop(); });
+  if (!writer) return failed(writer.error());
+  writer_ = std::move(*writer);
   return {};
 }
 

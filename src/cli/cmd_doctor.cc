@@ -31,12 +31,13 @@ void Line(const char* verdict, const std::string& name, const std::string& value
 
 Status RunDoctor(const DoctorOptions& options) {
   const Machine machine = ExamineMachine();
-  ThreadPool pool(options.threads);
+  FATHOM_TRY(const auto all, ThreadPool::Create(options.threads));
+  ThreadPool& pool = *all;
   const int64_t probe_bytes =
       std::min<int64_t>(int64_t{1} << 30, std::max<int64_t>(machine.memory_available / 4, int64_t{64} << 20));
-  ThreadPool alone(1);
+  FATHOM_TRY(const auto alone, ThreadPool::Create(1));
   const double bandwidth = MeasureReadBandwidth(pool, probe_bytes).value_or(0.0);
-  const double one_thread = MeasureReadBandwidth(alone, probe_bytes).value_or(0.0);
+  const double one_thread = MeasureReadBandwidth(*alone, probe_bytes).value_or(0.0);
   const double int8_peak = MeasureInt8Peak(pool), f32_peak = MeasureF32Peak(pool);
 
   const auto folder = ModelsFolder();

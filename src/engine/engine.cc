@@ -225,7 +225,7 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   Env& env = *engine->options_.env;
   report("opening", 0);
   FATHOM_TRY(engine->file_, ModelFile::Open(path, env));
-  engine->pool_ = std::make_unique<ThreadPool>(options.threads);
+  FATHOM_TRY(engine->pool_, ThreadPool::Create(options.threads));
   report("reading the tokenizer", 0.1);
   engine->ReadTokenizer();
   FATHOM_CHECK_OK(engine->ChooseContext());
@@ -308,7 +308,9 @@ Result<std::unique_ptr<Service>> EngineImpl::NewService(const ServiceOptions& op
         .least_slots = LeastSlots(experts.layout().geometry()),
         .cache = parts.cache ? std::function<CacheStats()>([cache = parts.cache.get()] { return cache->stats(); }) : nullptr});
   }
-  return std::make_unique<ServiceImpl>(std::move(parts), options);
+  auto service = std::make_unique<ServiceImpl>(std::move(parts), options);
+  FATHOM_CHECK_OK(service->Start());
+  return service;
 }
 
 Status EngineImpl::SharePool(ServiceImpl::Parts& parts) {

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <future>
+#include <memory>
 #include <mutex>
+#include <thread>
+#include <utility>
 
 #include "base/aligned_buffer.h"
+#include "base/start_thread.h"
 #include "base/thread_pool.h"
 
 namespace fathom {
@@ -24,10 +27,11 @@ struct Piece {
 // Two buffers: one is filled by the pool while the other one is written.
 class Producer {
  public:
-  Producer(const std::vector<ProducedTensor>& tensors, int threads, const ProduceProgress& progress, GgufWriter& writer)
-      : tensors_(tensors), progress_(progress), writer_(writer), pool_(threads) {}
+  Producer(const std::vector<ProducedTensor>& tensors, const ProduceProgress& progress, GgufWriter& writer)
+      : tensors_(tensors), progress_(progress), writer_(writer) {}
 
-  Status Run() {
+  Status Run(int threads) {
+    FATHOM_TRY(pool_, ThreadPool::Create(threads));
     int64_t longest = 0;
     for (const auto& tensor : tensors_) {
       total_ += tensor.rows * tensor.row_bytes;
@@ -50,7 +54,7 @@ class Producer {
       const int64_t bytes = Plan(capacity);
       std::mutex mutex;
       Status filled;
-      pool_.ParallelFor(static_cast<int64_t>(pieces_.size()), 1, [&](int64_t i, int) {
+      pool_->ParallelFor(static_cast<int64_t>(pieces_.size()), 1, [&](int64_t i, int) {
         const Piece& piece = pieces_[static_cast<size_t>(i)];
         if (auto status = piece.tensor->fill(piece.row, piece.rows, buffer.data() + piece.offset); !status) {
           const std::lock_guard lock(mutex);
@@ -59,16 +63,21 @@ class Producer {
       });
       FATHOM_CHECK_OK(Wait());
       FATHOM_CHECK_OK(filled);
-      writing_ = std::async(std::launch::async, [this, &buffer, bytes] {
-        return writer_.Append({buffer.data(), static_cast<size_t>(bytes)});
+      auto writing = StartThread([this, &buffer, bytes] {
+        written_ = writer_.Append({buffer.data(), static_cast<size_t>(bytes)});
       });
+      if (!writing) return std::unexpected(writing.error());
+      writing_ = std::move(*writing);
       done_ += bytes;
       if (progress_ && !progress_(done_, total_)) return Fail(ErrorCode::kCancelled, "interrupted");
     }
     return {};
   }
 
-  Status Wait() { return writing_.valid() ? writing_.get() : Status{}; }
+  Status Wait() {
+    if (writing_.joinable()) writing_.join();
+    return std::exchange(written_, {});
+  }
   bool AtEnd() const { return tensor_ == tensors_.size(); }
 
   // Takes whole granules of rows, in order, until the batch is full.
@@ -95,10 +104,11 @@ class Producer {
   const std::vector<ProducedTensor>& tensors_;
   const ProduceProgress& progress_;
   GgufWriter& writer_;
-  ThreadPool pool_;
+  std::unique_ptr<ThreadPool> pool_;
   AlignedBuffer buffers_[2];
   std::vector<Piece> pieces_;
-  std::future<Status> writing_;
+  std::thread writing_;  // of the batch before
+  Status written_;       // of that thread; read when it has been joined
   size_t tensor_ = 0;
   int64_t row_ = 0, done_ = 0, total_ = 0;
 };
@@ -107,7 +117,7 @@ class Producer {
 
 Status ProduceTensors(const std::vector<ProducedTensor>& tensors, int threads, const ProduceProgress& progress,
                       GgufWriter& writer) {
-  return Producer(tensors, threads, progress, writer).Run();
+  return Producer(tensors, progress, writer).Run(threads);
 }
 
 Status CheckDiskSpace(const std::string& path, int64_t bytes, int64_t reserve_bytes, std::string_view advice) {

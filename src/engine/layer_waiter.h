@@ -1,6 +1,7 @@
 // Waits for a load's layers on a thread of its own, so that the engine's thread can wait for them and yet hear what else
 // has come, and is not held up by a device that hangs. The thread ends when all layers are there or one did not come,
-// which KvLoad promises to happen in bounded time; the destructor waits for that.
+// which KvLoad promises to happen in bounded time; the destructor waits for that. Where the system gives no thread nothing
+// comes: the load has failed, and its rows are computed.
 //
 // Made, asked and destroyed by one thread.
 #pragma once
@@ -18,7 +19,9 @@ namespace fathom {
 class LayerWaiter {
  public:
   LayerWaiter(std::shared_ptr<KvLoad> load, int64_t layers);
-  ~LayerWaiter() { thread_.join(); }
+  ~LayerWaiter() {
+    if (thread_.joinable()) thread_.join();
+  }
   LayerWaiter(const LayerWaiter&) = delete;
   LayerWaiter& operator=(const LayerWaiter&) = delete;
 

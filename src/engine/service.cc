@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/start_thread.h"
 #include "engine/service_impl.h"
 
 namespace fathom {
@@ -46,8 +47,11 @@ ServiceImpl::ServiceImpl(Parts parts, const ServiceOptions& options)
       total_blocks_(BlocksOf(*parts_.pool)),
       most_tokens_(MostTokens(parts_.context_length, total_blocks_)),
       planner_(parts_.forced_draft),
-      drafter_(parts_.model) {
-  thread_ = std::thread([this] { Run(); });
+      drafter_(parts_.model) {}
+
+Status ServiceImpl::Start() {
+  FATHOM_TRY(thread_, StartThread([this] { Run(); }));
+  return {};
 }
 
 ServiceImpl::~ServiceImpl() {
@@ -57,7 +61,7 @@ ServiceImpl::~ServiceImpl() {
     interrupted_ = true;
   }
   wake_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
   abandoned_.clear();
   if (parts_.cache) {
     if (const Status flushed = parts_.cache->Flush(); !flushed) spdlog::error("cache: {}", flushed.error().message);

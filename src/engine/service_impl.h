@@ -67,6 +67,8 @@ class ServiceImpl final : public Service {
   static Status Check(const ServiceOptions& options);
   ServiceImpl(Parts parts, const ServiceOptions& options);
   ~ServiceImpl() override;
+  /// Once, before anything else. Errors: kResource: no thread can be had.
+  Status Start();
 
   std::expected<RequestId, SubmitError> Submit(ServiceRequest request, ServiceCallbacks callbacks) override;
   void Cancel(RequestId id) override;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/memory_info.h"
+#include "base/start_thread.h"
 #include "format/tensor_role.h"
 #include "io/env.h"
 
@@ -28,7 +29,7 @@ std::jthread WarmWeights(const ModelFile& file, std::shared_ptr<const std::atomi
   int64_t bytes = 0;
   for (const TensorInfo& tensor : file.tensors()) bytes += experts || !IsRoutedExpert(file, tensor.name) ? tensor.bytes : 0;
   if (bytes > MemInfo("MemAvailable") / 10 * 9) return {};
-  return std::jthread([&file, urgent = std::move(urgent), experts](std::stop_token stop) {
+  auto thread = StartThread<std::jthread>([&file, urgent = std::move(urgent), experts](std::stop_token stop) {
     int naps = 0;
     for (const TensorInfo& tensor : file.tensors()) {
       if (!experts && IsRoutedExpert(file, tensor.name)) continue;
@@ -45,6 +46,8 @@ std::jthread WarmWeights(const ModelFile& file, std::shared_ptr<const std::atomi
       }
     }
   });
+  if (!thread) return {};  // pages come when they are touched
+  return std::move(*thread);
 }
 
 }  // namespace fathom

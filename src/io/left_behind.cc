@@ -1,9 +1,9 @@
 #include "io/left_behind.h"
 
 #include <atomic>
-#include <system_error>
-#include <thread>
 #include <utility>
+
+#include "base/start_thread.h"
 
 namespace fathom {
 namespace {
@@ -16,13 +16,11 @@ void LeaveBehind(std::shared_ptr<void> what) {
   ++left;
   // Lives on by itself where no thread can be had.
   auto* const own = new std::shared_ptr<void>(std::move(what));
-  try {
-    std::thread([own] {
-      delete own;
-      --left;
-    }).detach();
-  } catch (const std::system_error&) {
-  }
+  auto thread = StartThread([own] {
+    delete own;
+    --left;
+  });
+  if (thread) thread->detach();
 }
 
 int64_t LeftBehind() { return left; }

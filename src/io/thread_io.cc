@@ -1,8 +1,9 @@
 #include "io/thread_io.h"
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
+
+#include "base/start_thread.h"
 
 namespace fathom {
 namespace {
@@ -22,11 +23,7 @@ Status Perform(const AsyncIoRequest& request) {
 
 Result<std::unique_ptr<ThreadIo>> ThreadIo::Create(int threads) {
   std::unique_ptr<ThreadIo> io(new ThreadIo(threads));
-  try {
-    io->supervisor_ = std::thread([io = io.get()] { io->SupervisorLoop(); });
-  } catch (const std::system_error& error) {
-    return Fail(ErrorCode::kResource, "cannot start a thread for I/O: {}", error.what());
-  }
+  FATHOM_TRY(io->supervisor_, StartThread([io = io.get()] { io->SupervisorLoop(); }));
   return io;
 }
 
@@ -66,12 +63,12 @@ void ThreadIo::Submit(std::vector<AsyncIoRequest> requests) {
 bool ThreadIo::StartWorker() {
   workers_.emplace_back();
   Worker& worker = workers_.back();
-  try {
-    worker.thread = std::thread([this, &worker] { WorkerLoop(worker); });
-  } catch (const std::system_error&) {
+  auto thread = StartThread([this, &worker] { WorkerLoop(worker); });
+  if (!thread) {
     workers_.pop_back();
     return false;
   }
+  worker.thread = std::move(*thread);  // it cannot be seen before: the mutex is held
   ++live_;
   return true;
 }

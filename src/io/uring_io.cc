@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <chrono>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
 
+#include "base/start_thread.h"
 #include "io/descriptor.h"
 #include "io/request_queue.h"
 #include "io/system_error.h"
@@ -54,11 +54,7 @@ class UringIo : public AsyncIo {
     wake_ = Descriptor(::eventfd(0, EFD_CLOEXEC));
     if (wake_.get() < 0) return SystemError("eventfd", "cannot create", errno);
     can_register_ = io_uring_register_buffers_sparse(&ring_, kMostBuffers) == 0;
-    try {
-      thread_ = std::thread([this] { Loop(); });
-    } catch (const std::system_error& error) {
-      return Fail(ErrorCode::kResource, "cannot start a thread for I/O: {}", error.what());
-    }
+    FATHOM_TRY(thread_, StartThread([this] { Loop(); }));
     return {};
   }
 

@@ -205,7 +205,7 @@ class Connection final : public HttpConnection, public std::enable_shared_from_t
       work->body = std::move(body);
       work->caller = state.admission.caller;
       work->argument = state.admission.argument;
-      asio::post(core_.workers, [self = shared_from_this(), work, &route]() mutable {
+      core_.workers.Post([self = shared_from_this(), work, &route]() mutable {
         work->Do(self->core_.app, route);
         auto executor = self->stream_.get_executor();
         asio::post(executor, [self = std::move(self), work = std::move(work)] {

@@ -3,9 +3,9 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <unordered_set>
 
+#include "base/task_threads.h"
 #include "server/http_server.h"
 
 namespace fathom {
@@ -18,8 +18,7 @@ class HttpConnection {
 
 struct HttpCore {
   HttpCore(Service& service, const ServerOptions& server_options)
-      : options(server_options), app(service, server_options.app, metrics),
-        workers(static_cast<size_t>(server_options.worker_threads)) {}
+      : options(server_options), app(service, server_options.app, metrics) {}
 
   const ServerOptions options;
   ServerMetrics metrics;
@@ -30,7 +29,7 @@ struct HttpCore {
   int32_t answering = 0;
 
   boost::asio::io_context io{1};
-  boost::asio::thread_pool workers;
+  TaskThreads workers;  // for what would hold up the I/O thread
 };
 
 /// Serves one socket until it closes. reserve: beyond the limit of connections; only /health is answered.

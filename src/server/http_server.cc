@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "base/start_thread.h"
 #include "server/http_core.h"
 #include "server/origin_guard.h"
 
@@ -88,7 +89,8 @@ class ServerImpl final : public Server {
     if (error) return Fail(ErrorCode::kIo, "{}: cannot listen ({})", core_.options.host, error.message());
     endpoint_ = acceptor_.local_endpoint(error);
     asio::co_spawn(core_.io, Accept(), asio::detached);
-    thread_ = std::thread([this] { Run(); });
+    FATHOM_CHECK_OK(core_.workers.Start(core_.options.worker_threads));
+    FATHOM_TRY(thread_, StartThread([this] { Run(); }));
     return {};
   }
 
@@ -115,7 +117,7 @@ class ServerImpl final : public Server {
     while (std::chrono::steady_clock::now() < end && Answering() > 0) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
-    core_.workers.join();
+    core_.workers.Finish();
     core_.io.stop();
     thread_.join();
     // Frames of connections that are still there go with the context; they cancel their requests.

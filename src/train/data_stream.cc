@@ -6,6 +6,7 @@
 #include <new>
 #include <thread>
 
+#include "base/start_thread.h"
 #include "train/document_source.h"
 #include "train/packer.h"
 #include "train/rng.h"
@@ -38,7 +39,9 @@ class PrefetchingStream final : public DataStream {
 
   Result<Batch> Next() override {
     if (failed_) return std::unexpected(*failed_);
-    if (!worker_.joinable()) Start();
+    if (!worker_.joinable()) {
+      FATHOM_CHECK_OK(Start());
+    }
     std::unique_lock lock(mutex_);
     filled_.wait(lock, [&] { return !queue_.empty(); });
     Result<Round> round = std::move(queue_.front());
@@ -126,9 +129,9 @@ class PrefetchingStream final : public DataStream {
     }
   }
 
-  void Start() {
+  Status Start() {
     stop_ = false;
-    worker_ = std::thread([this] {
+    FATHOM_TRY(worker_, StartThread([this] {
       while (true) {
         Result<Round> round = ProduceOrFail();
         const bool failed = !round.has_value();
@@ -139,7 +142,8 @@ class PrefetchingStream final : public DataStream {
         filled_.notify_one();
         if (failed) return;
       }
-    });
+    }));
+    return {};
   }
 
   /// Ends the thread. The packer stands ahead of what was given out then, so that only Restore() or the end may follow.

@@ -5,7 +5,10 @@
 #include <queue>
 #include <set>
 #include <thread>
+#include <utility>
 
+#include "base/log.h"
+#include "base/start_thread.h"
 #include "text/unicode.h"
 #include "text/vocabulary.h"
 
@@ -172,7 +175,14 @@ void TokenizerTrainer::Add(const std::vector<std::string>& texts) {
     }
   };
   std::vector<std::thread> workers;
-  for (size_t t = 1; t < threads; ++t) workers.emplace_back(work, t);
+  for (size_t t = 1; t < threads; ++t) {
+    auto worker = StartThread([&work, t] { work(t); }, {static_cast<int>(t), static_cast<int>(threads)});
+    if (!worker) {
+      if (!std::exchange(told_of_threads_, true)) spdlog::warn("going on with {} threads: {}", t, worker.error().message);
+      break;
+    }
+    workers.push_back(std::move(*worker));
+  }
   if (threads > 0) work(0);
   for (std::thread& worker : workers) worker.join();
   for (const auto& part : parts) {

@@ -75,6 +75,7 @@ class TokenizerTrainer {
   PreTokenizer pre_tokenizer_;
   Counts counts_;
   bool forgot_ = false;
+  bool told_of_threads_ = false;  // that there are fewer than asked for
 };
 
 }  // namespace fathom
