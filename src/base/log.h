@@ -5,8 +5,8 @@
 
 namespace fathom {
 
-/// Sends the log to stderr with a short pattern; called once by main. FATHOM_LOG=debug|info|warn|error sets the level
-/// (default warn).
+/// Sends the log to stderr with a short pattern; called once by main. FATHOM_LOG=trace|debug|info|warn|error|critical|off
+/// sets the level (default warn, also for another value, which is said).
 void InitLog();
 
 }  // namespace fathom

@@ -69,7 +69,7 @@ Status KvCacheImpl::SavePins(std::unique_lock<std::mutex>& lock) {
   nlohmann::json json = nlohmann::json::array();
   for (const BlockKey& key : pinned_keys_) json.push_back(ToHex(key));
   lock.unlock();
-  const Status status = WriteWholeFile(env_, PinsPath(options_.directory, space_), json.dump());
+  const Status status = WriteWholeFile(env_, PinsPath(options_.directory, space_), json.dump(), FileAccess::kPrivate);
   lock.lock();
   return status;
 }

@@ -403,7 +403,7 @@ void KvCacheImpl::SaveBudget(std::unique_lock<std::mutex>& lock) {
   const auto state = budget_.state();
   lock.unlock();
   const nlohmann::json json = {{"day", state.day}, {"written", state.written}};
-  const Status status = WriteWholeFile(env_, BudgetPath(options_.directory), json.dump());
+  const Status status = WriteWholeFile(env_, BudgetPath(options_.directory), json.dump(), FileAccess::kPrivate);
   if (!status) spdlog::warn("KV cache: {}", status.error().message);
   lock.lock();
 }

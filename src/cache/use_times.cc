@@ -47,7 +47,7 @@ Status WriteBlockUses(Env& env, const std::string& path, const BlockUses& uses) 
   Header header = {{}, count, XXH3_64bits(text.data() + sizeof(Header), count * sizeof(Record))};
   std::memcpy(header.magic, kMagic.data(), sizeof(header.magic));
   std::memcpy(text.data(), &header, sizeof(header));
-  return WriteWholeFile(env, path, text);
+  return WriteWholeFile(env, path, text, FileAccess::kPrivate);
 }
 
 Result<BlockUses> ReadBlockUses(Env& env, const std::string& path) {

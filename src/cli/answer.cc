@@ -26,6 +26,24 @@ Result<ChatFormat> ChooseChatFormat(const Engine& engine, const std::string& req
       requested);
 }
 
+std::string UnknownTemplateWarning(const Engine& engine) {
+  if (!engine.unknown_chat_template()) return {};
+  return "the model's chat template is of a format that fathom does not know: prompts go in as plain text";
+}
+
+std::vector<std::string> FormatWarnings(const Engine& engine, const GenerationOptions& options, ChatFormat format) {
+  std::vector<std::string> warnings;
+  const std::string unknown = UnknownTemplateWarning(engine);
+  if (options.chat_format.empty() && !unknown.empty()) warnings.push_back(unknown + "; --chat-format NAME chooses another");
+  // R1 reasons whether it is asked to or not.
+  const bool satisfied = options.think && format == ChatFormat::kDeepseekR1;
+  if ((options.think || options.no_think) && !HasThinkingSwitch(format) && !satisfied) {
+    warnings.push_back(fmt::format("{} has no effect: the prompt format {} has no switch for reasoning",
+                                   options.think ? "--think" : "--no-think", ChatFormatName(format)));
+  }
+  return warnings;
+}
+
 Result<Prompt> BuildRawPrompt(const Engine& engine, std::string_view text) {
   FATHOM_CHECK_OK(NeedTokenizer(engine));
   Prompt prompt;

@@ -19,6 +19,12 @@ namespace fathom {
 /// name.
 Result<ChatFormat> ChooseChatFormat(const Engine& engine, const std::string& requested);
 
+/// That a template is unknown and plain text takes its place; empty where it is not so.
+std::string UnknownTemplateWarning(const Engine& engine);
+/// What of the options has no effect on prompts in `format`, and UnknownTemplateWarning where no format was named; each a
+/// line for stderr.
+std::vector<std::string> FormatWarnings(const Engine& engine, const GenerationOptions& options, ChatFormat format);
+
 struct Prompt {
   std::vector<TokenId> ids;
   bool starts_in_thinking = false;

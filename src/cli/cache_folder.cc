@@ -6,6 +6,7 @@
 
 #include "cli/input.h"
 #include "cli/models.h"
+#include "cli/option_checks.h"
 #include "cli/options.h"
 #include "engine/engine.h"
 #include "engine/fingerprint.h"
@@ -99,7 +100,8 @@ void AddCacheFolderOptions(CLI::App& command, CacheFolderOptions& options) {
       .add_option("-m,--model", options.model,
                   "whose blocks: a .gguf file, a Hugging Face directory, or a pulled model's name; default: "
                   "$FATHOM_MODEL or the pulled model")
-      ->type_name("MODEL");
+      ->type_name("MODEL")
+      ->check(ModelName());
   command.add_option("--kv-type", options.kv_type, "element type of the blocks: auto, f32, f16, bf16, fp8 or int8")
       ->type_name("TYPE")
       ->check(CLI::IsMember(kKvTypes));

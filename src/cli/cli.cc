@@ -1,11 +1,13 @@
 #include "cli/cli.h"
 
 #include <clocale>
+#include <csignal>
 #include <cstdio>
 #include <new>
 
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/interrupt.h"
 #include "cli/terminal.h"
 
 namespace fathom {
@@ -112,15 +114,18 @@ std::string FormatError(const Error& error) {
 int ExitStatus(const Error& error) {
   switch (error.code) {
     case ErrorCode::kInvalidArgument: return 2;
-    case ErrorCode::kCancelled: return 130;
+    case ErrorCode::kCancelled: return 128 + InterruptSignal();
     default: return 1;
   }
 }
 
+void IgnoreFileSizeSignal() { std::signal(SIGXFSZ, SIG_IGN); }
+
 int Main(int argc, char** argv) {
   std::setlocale(LC_CTYPE, "C.UTF-8");  // line editing counts characters; numbers stay with points
-  InitLog();
+  IgnoreFileSizeSignal();
   try {
+    InitLog();
     return Dispatch(argc, argv);
   } catch (const std::bad_alloc&) {
     std::fputs("fathom: out of memory\n  Try a smaller --ctx, or 'fathom inspect MODEL' to see what it needs.\n",

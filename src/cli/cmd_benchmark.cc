@@ -11,6 +11,7 @@
 #include "cli/interrupt.h"
 #include "cli/machine.h"
 #include "cli/memory_report.h"
+#include "cli/option_checks.h"
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
@@ -251,6 +252,9 @@ Status Run(const BenchOptions& options) {
     if (auto created = ReadBandwidthProbe::Create(engine->pool(), probe_bytes)) {
       probe = std::make_shared<ReadBandwidthProbe>(std::move(*created));
       hooks.bandwidth = [probe] { return probe->Slice(); };
+    } else {
+      std::fprintf(stderr, "warning: memory bandwidth is not measured, and decode's share of it is left out: %s\n",
+                   created.error().message.c_str());
     }
     const bool int8 = MostlyInt8(engine->model_file());
     hooks.arithmetic = [&engine, int8] {
@@ -317,7 +321,7 @@ void RegisterBench(CLI::App& app, Action& selected) {
                  options, Run);
   AddModelOptions(*command, options->model);
   AddSpeculationOption(*command, options->model);
-  const auto tokens = CLI::Range(int64_t{0}, int64_t{1} << 27);
+  const auto tokens = WholeNumber(int64_t{0}, int64_t{1} << 27);
   command->add_option("-p,--prompt", options->params.prompt_tokens, "tokens of a prefill run; 0: none")
       ->capture_default_str()
       ->check(tokens);
@@ -331,11 +335,11 @@ void RegisterBench(CLI::App& app, Action& selected) {
       ->capture_default_str();
   command->add_option("-r,--repetitions", options->params.repetitions, "runs of each; the median is given")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1000));
+      ->check(WholeNumber(1, 1000));
   command->add_flag("--roofline", options->params.roofline,
                     "one more run of each, with the time, bytes, operations and share of the ceiling of each kind of "
                     "operation");
-  command->add_option("--seed", options->params.seed, "of the random tokens")->capture_default_str();
+  AddSeed(*command, "--seed", options->params.seed, "of the random tokens");
   auto* json = command->add_flag("--json", options->json, "print one JSON object");
   command->add_flag("--csv", options->csv, "print CSV")->excludes(json);
   command->add_flag("--no-ceilings", options->no_ceilings,

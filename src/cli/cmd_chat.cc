@@ -1,6 +1,7 @@
 // fathom chat: a conversation.
 #include <cstdio>
 
+#include "cli/answer.h"
 #include "cli/chat_loop.h"
 #include "cli/command.h"
 #include "cli/memory_report.h"
@@ -28,6 +29,8 @@ Status RunChat(const ChatCommandOptions& options) {
   if (engine->tokenizer() == nullptr) {
     return Fail(ErrorCode::kUnsupported, "this model's tokenizer cannot be used: {}", engine->tokenizer_error());
   }
+  const auto warnings = FormatWarnings(*engine, options.generation, settings.format);
+  for (const std::string& warning : warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   if (!options.model.quiet) {
     const std::string& name = engine->config().name;
     std::fprintf(stderr, "%s, context %d tokens%s\n",

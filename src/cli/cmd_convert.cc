@@ -6,6 +6,7 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/models.h"
+#include "cli/option_checks.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "engine/convert.h"
@@ -82,7 +83,7 @@ Status RunConvert(const ConvertCommandOptions& command) {
   }
   if (options.output.empty()) return Fail(ErrorCode::kInvalidArgument, "where to? Give -o FILE.gguf");
 
-  const InterruptScope interrupts;
+  const InterruptScope interrupts(InterruptBy::kAnyEnd);
   Progress::Options progress_options;
   progress_options.unit = Progress::Unit::kBytes;
   progress_options.quiet = command.quiet;
@@ -123,7 +124,8 @@ void RegisterConvert(CLI::App& app, Action& selected) {
       "importance matrix). Multi-token prediction layers are kept as nextn tensors, which llama.cpp reads.",
       options, RunConvert);
   ConvertOptions& convert = options->convert;
-  command->add_option("source", convert.source, "a Hugging Face directory, a GGUF or a pulled model's name");
+  command->add_option("source", convert.source, "a Hugging Face directory, a GGUF or a pulled model's name")
+      ->check(ModelName());
   command->add_option("-o,--output", convert.output, "the GGUF to write");
   command->add_option("--type", options->type, "types of the weights; default: bf16, with --pack as they are");
   command->add_flag("--pack", convert.pack,
@@ -132,7 +134,7 @@ void RegisterConvert(CLI::App& app, Action& selected) {
   command->add_option("--name", convert.name, "the model's name in the file (general.name)");
   command->add_option("--pre", convert.pre_tokenizer, "name of the pre-tokenizer where it is not found by itself");
   command->add_flag("--no-mtp", options->no_mtp, "leave multi-token prediction layers out");
-  command->add_option("-t,--threads", convert.threads, "threads (0: one per core)")->check(CLI::Range(0, 1024));
+  command->add_option("-t,--threads", convert.threads, "threads (0: one per core)")->check(WholeNumber(0, 1024));
   command->add_flag("--force", convert.overwrite, "replace an existing file");
   command->add_flag("-n,--dry-run", options->dry_run, "print tensors, types and sizes; write nothing");
   command->add_flag("--list", options->list, "show types");

@@ -13,6 +13,7 @@
 #include "cli/command.h"
 #include "cli/machine.h"
 #include "cli/models.h"
+#include "cli/option_checks.h"
 #include "cli/terminal.h"
 #include "kernels/ceilings.h"
 #include "kernels/matmul.h"
@@ -36,7 +37,8 @@ Status RunDoctor(const DoctorOptions& options) {
   const int64_t probe_bytes =
       std::min<int64_t>(int64_t{1} << 30, std::max<int64_t>(machine.memory_available / 4, int64_t{64} << 20));
   FATHOM_TRY(const auto alone, ThreadPool::Create(1));
-  const double bandwidth = MeasureReadBandwidth(pool, probe_bytes).value_or(0.0);
+  const auto measured = MeasureReadBandwidth(pool, probe_bytes);
+  const double bandwidth = measured.value_or(0.0);
   const double one_thread = MeasureReadBandwidth(*alone, probe_bytes).value_or(0.0);
   const double int8_peak = MeasureInt8Peak(pool), f32_peak = MeasureF32Peak(pool);
 
@@ -76,8 +78,12 @@ Status RunDoctor(const DoctorOptions& options) {
        machine.huge_pages + (machine.huge_pages == "never"
                                  ? ": 'echo madvise > /sys/kernel/mm/transparent_hugepage/enabled' helps"
                                  : ""));
-  Line("ok", "bandwidth", fmt::format("{:.1f} GB/s with {} threads, {:.1f} with one", bandwidth / 1e9, pool.size(),
-                                      one_thread / 1e9));
+  if (measured) {
+    Line("ok", "bandwidth", fmt::format("{:.1f} GB/s with {} threads, {:.1f} with one", bandwidth / 1e9, pool.size(),
+                                        one_thread / 1e9));
+  } else {
+    Line("low", "bandwidth", "not measured: " + measured.error().message);
+  }
   if (bandwidth > 0) {
     // Decode is bound by reading the weights once a token.
     Line("", "", fmt::format("at most {:.1f} tokens/s for a model that reads 1 GB a token", bandwidth / 1e9));
@@ -105,7 +111,7 @@ void RegisterDoctor(CLI::App& app, Action& selected) {
       AddCommand(app, selected, "doctor", "check this machine: processor, memory, bandwidth, disk, models", "", options,
                  RunDoctor);
   command->add_option("-t,--threads", options->threads, "threads for the bandwidth; default: one per core")
-      ->check(CLI::Range(1, 1024));
+      ->check(WholeNumber(1, 1024));
   command->add_flag("--json", options->json, "print one JSON object");
 }
 

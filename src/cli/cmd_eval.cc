@@ -6,10 +6,13 @@
 #include <cstring>
 #include <filesystem>
 
+#include "cli/answer.h"
 #include "cli/command.h"
+#include "cli/eval_biases.h"
 #include "cli/eval_prose.h"
 #include "cli/expert_report.h"
 #include "cli/interrupt.h"
+#include "cli/option_checks.h"
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
@@ -119,13 +122,6 @@ class SampleFile {
   std::FILE* file_ = nullptr;
 };
 
-/// All suites once, with one strength of the gates' bias.
-struct EvalRun {
-  EvalSetting setting;
-  std::vector<SuiteResult> results;
-  std::optional<ExpertStoreStats> experts;
-};
-
 Result<EvalRun> RunSuites(const EvalCommandOptions& options, const ModelOptions& model, EvalOptions eval,
                           std::span<const Suite* const> suites, SampleFile& samples, bool tables) {
   FATHOM_TRY(const auto engine, LoadEngine(model));
@@ -136,6 +132,8 @@ Result<EvalRun> RunSuites(const EvalCommandOptions& options, const ModelOptions&
     eval.format = *format;
   }
   if (options.raw) eval.format = ChatFormat::kPlain;
+  if (const std::string unknown = UnknownTemplateWarning(*engine); !unknown.empty() && options.chat_format.empty() && !options.raw)
+    std::fprintf(stderr, "warning: %s; --chat-format NAME chooses another\n", unknown.c_str());
   eval.context.chat = eval.format != ChatFormat::kPlain;
 
   EvalRun run;
@@ -174,30 +172,6 @@ Result<EvalRun> RunSuites(const EvalCommandOptions& options, const ModelOptions&
   return run;
 }
 
-/// What each strength costs in right answers and gains in speed, a line a suite and strength.
-void PrintBiases(std::span<const EvalRun> runs) {
-  std::printf("%6s  %-11s  %16s  %10s  %10s  %14s  %10s\n", "bias", "suite", "% right", "change", "tokens/s",
-              "found resident", "read/token");
-  for (const EvalRun& run : runs) {
-    int64_t tokens = 0;
-    for (const SuiteResult& result : run.results) tokens += result.work.prompt_tokens + result.work.generated_tokens;
-    for (size_t i = 0; i < run.results.size(); ++i) {
-      const SuiteResult& result = run.results[i];
-      const double made = static_cast<double>(result.work.prompt_tokens + result.work.generated_tokens);
-      std::printf("%6g  %-11s  %5.1f (%4.1f-%5.1f)  %+10.1f  %10.1f", static_cast<double>(*run.setting.expert_bias),
-                  std::string(result.suite->name).c_str(), 100 * result.score.value, 100 * result.score.low,
-                  100 * result.score.high, 100 * (result.score.value - runs.front().results[i].score.value),
-                  result.seconds > 0 ? made / result.seconds : 0);
-      if (i == 0) {  // of the run, not of a suite
-        std::printf("  %13.1f%%  %10s", 100 * run.setting.expert_hit_ratio,
-                    HumanBytes(run.experts->bytes_read / std::max<int64_t>(1, tokens)).c_str());
-      }
-      std::printf("\n");
-    }
-  }
-  std::printf("change: of the percentage, against the first strength; tokens: of prompts and answers\n");
-}
-
 Status RunBiases(const EvalCommandOptions& options, const EvalOptions& eval, std::span<const Suite* const> suites) {
   if (!options.samples.empty())
     return Fail(ErrorCode::kInvalidArgument, "--samples is for one strength of --expert-bias, not {}", options.biases.size());
@@ -219,7 +193,7 @@ Status RunBiases(const EvalCommandOptions& options, const EvalOptions& eval, std
       std::printf("%s%s", i == 0 ? "" : ",\n", ResultJson(runs[i].results, runs[i].setting).c_str());
     std::printf("]\n");
   } else if (!runs.empty()) {
-    PrintBiases(runs);
+    std::printf("%s", BiasTable(runs).c_str());
   }
   if (Interrupted()) return Fail(ErrorCode::kCancelled, "interrupted: {} of {} strengths were measured", runs.size(), options.biases.size());
   return {};
@@ -300,18 +274,18 @@ void RegisterEval(CLI::App& app, Action& selected) {
   command->add_flag("--list", options->list, "show the suites, what is on this disk of them, and where they are from");
   command->add_option("-n,--n", options->n, "questions of each suite, chosen by --seed; 0: all that there are")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{0}, int64_t{10'000'000}));
-  command->add_option("-s,--seed", options->seed, "chooses (or makes) the questions")->capture_default_str();
+      ->check(WholeNumber(int64_t{0}, int64_t{10'000'000}));
+  AddSeed(*command, "-s,--seed", options->seed, "chooses (or makes) the questions");
   command->add_option("--batch", options->batch, "answers in flight at once")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1024));
+      ->check(WholeNumber(1, 1024));
   command->add_option("--kv-mib", options->kv_mib, "most memory for their keys and values, MiB")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30));
+      ->check(WholeNumber(int64_t{1}, int64_t{1} << 30));
   command->add_option("--max-tokens", options->max_tokens, "most tokens of an answer; default: as the suite has it")
-      ->check(CLI::Range(1, 1 << 24));
+      ->check(WholeNumber(1, 1 << 24));
   command->add_option("--shots", options->shots, "worked examples before the question, where a suite has them")
-      ->check(CLI::Range(0, 64));
+      ->check(WholeNumber(0, 64));
   command->add_flag("--no-thinking", options->no_thinking,
                     "models with a switch (DeepSeek-V3.1's format) are asked to answer at once");
   command->add_flag("--raw", options->raw, "texts to continue instead of messages, as for a model without chat format");
@@ -324,15 +298,15 @@ void RegisterEval(CLI::App& app, Action& selected) {
   prose->add_option("--train", options->prose.train, "texts that the n-gram models learn from; repeatable")
       ->type_name("FILE");
   prose->add_option("--window", options->prose.window, "tokens of a window; default: 2048, or the context if less")
-      ->check(CLI::Range(4, 1 << 24));
+      ->check(WholeNumber(4, 1 << 24));
   prose->add_option("--stride", options->prose.stride, "windows slide by so many tokens; default: half a window")
-      ->check(CLI::Range(1, 1 << 24));
+      ->check(WholeNumber(1, 1 << 24));
   prose->add_option("--order", options->prose.order, "symbols of an n-gram")
       ->capture_default_str()
-      ->check(CLI::Range(1, 8));
+      ->check(WholeNumber(1, 8));
   prose->add_option("--ngram-mib", options->prose.ngram_mib, "most memory for one n-gram model's tables, MiB")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(WholeNumber(int64_t{1}, int64_t{1} << 20));
   command->add_flag("--json", options->json, "print one JSON object instead of tables");
 }
 

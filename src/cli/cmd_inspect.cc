@@ -8,6 +8,7 @@
 #include "cli/inspect.h"
 #include "cli/interrupt.h"
 #include "cli/models.h"
+#include "cli/option_checks.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "engine/tokenizer_loader.h"
@@ -218,8 +219,9 @@ void RegisterInspect(CLI::App& app, Action& selected) {
                  "  fathom inspect --tensors some-hugging-face-directory/\n"
                  "  fathom inspect --json model.gguf | jq .parameters",
                  options, RunInspect);
-  command->add_option("MODEL", options->model, "GGUF file, Hugging Face directory, or a pulled model's name");
-  command->add_option("-m,--model", options->model, "the same");
+  command->add_option("MODEL", options->model, "GGUF file, Hugging Face directory, or a pulled model's name")
+      ->check(ModelName());
+  command->add_option("-m,--model", options->model, "the same")->check(ModelName());
   command->add_flag("--tensors", options->tensors, "list every tensor");
   command->add_flag("--metadata", options->metadata, "list the file's metadata");
   command->add_flag("--scan", options->scan, "read every value and look for damage (NaN, infinity)");

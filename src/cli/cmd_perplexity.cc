@@ -12,6 +12,7 @@
 #include "cli/interrupt.h"
 #include "cli/memory_report.h"
 #include "cli/models.h"
+#include "cli/option_checks.h"
 #include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
@@ -134,6 +135,7 @@ Status RunBiases(const PerplexityOptions& options, ModelOptions model, std::span
 
 Status RunPerplexity(const PerplexityOptions& options) {
   FATHOM_TRY(const std::string text, ReadInput(options.file));
+  if (options.chunks == 0) return Fail(ErrorCode::kInvalidArgument, "--chunks 0 measures nothing; -1 measures all windows");
   ModelOptions model = options.model;
   FATHOM_TRY(model.model, ResolveModel(options.model.model));
   // The tokenizer alone is quick; a text that is too short should not wait for the weights.
@@ -177,18 +179,23 @@ void RegisterPerplexity(CLI::App& app, Action& selected) {
                                  "  fathom perplexity -m model.gguf --expert-memory 2GiB --expert-bias 0,0.1,0.2 book.txt",
                                  options, RunPerplexity);
   command->add_option("FILE", options->file, "the text ('-': standard input)")->required();
-  command->add_option("-m,--model", options->model.model, "as for run")->type_name("MODEL");
+  command->add_option("-m,--model", options->model.model, "as for run")->type_name("MODEL")->check(ModelName());
   command->add_option("-t,--threads", options->model.threads, "compute threads; default: one per core")
-      ->check(CLI::Range(1, 1024));
+      ->check(WholeNumber(1, 1024));
   command->add_option("--kv-type", options->model.kv_type, "auto, f32, f16, bf16, fp8 or int8")
       ->check(CLI::IsMember(kKvTypes));
-  AddExpertBiases(AddMemoryOptions(*command, options->model), options->biases);
+  AddExpertBiases(AddMemoryOptions(*command, options->model), options->biases,
+                  ", token by token, as an answer is generated (in longer pieces most experts are used, whatever gates lean "
+                  "to)");
   command->add_option("-c,--ctx", options->window, "tokens in a window")
       ->capture_default_str()
-      ->check(CLI::Range(4, 1 << 24));
+      ->check(WholeNumber(4, 1 << 24));
   command->add_option("--stride", options->stride, "slide the window by this many tokens; 0: chunks")
-      ->capture_default_str();
-  command->add_option("--chunks", options->chunks, "most windows to measure; -1: all")->capture_default_str();
+      ->capture_default_str()
+      ->check(WholeNumber(0, 1 << 24));
+  command->add_option("--chunks", options->chunks, "most windows to measure; -1: all")
+      ->capture_default_str()
+      ->check(WholeNumber(-1, int64_t{1} << 40));
   command->add_flag("--json", options->json, "print one JSON object");
   command->add_flag("-q,--quiet", options->model.quiet, "no progress");
 }

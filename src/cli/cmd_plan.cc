@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.h"
+#include "cli/option_checks.h"
 #include "cli/terminal.h"
 #include "plan/accelerators.h"
 #include "plan/training.h"
@@ -214,7 +215,7 @@ void RegisterPlan(CLI::App& app, Action& selected) {
   command->add_option("--price", options->price, "of one device for an hour (default: the recipe's, or 2)")
       ->check(CLI::Range(0.0, 1e9));
   command->add_option("--devices", options->devices, "so many devices (default: the least that hold the model)")
-      ->check(CLI::Range(int64_t{1}, int64_t{100000000}));
+      ->check(WholeNumber(int64_t{1}, int64_t{100000000}));
   command->add_option("--state-bytes", options->bytes_per_parameter, "bytes a parameter: weights, gradients, optimiser")
       ->check(CLI::Range(0.1, 64.0))->capture_default_str();
   command->add_flag("--recompute", options->recompute, "recompute every layer in the backward pass");

@@ -205,7 +205,7 @@ Status RunPull(const PullOptions& options) {
     PrintCatalog();
     return {};
   }
-  InterruptScope interrupt;
+  InterruptScope interrupt(InterruptBy::kAnyEnd);
   signal(SIGPIPE, SIG_IGN);  // a connection that breaks is an error to retry, not an end
   FATHOM_TRY(const fs::path path, Puller(options).Run());
   std::printf("%s\n", path.c_str());

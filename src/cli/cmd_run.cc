@@ -62,6 +62,10 @@ Status Run(const RunOptions& options) {
     return Fail(ErrorCode::kInvalidArgument, "--system needs a chat format, and {}",
                 options.raw ? "--raw asks for none" : "this model has none");
   }
+  GenerationOptions generation = options.generation;
+  if (options.raw) generation.chat_format = "plain";  // asked for, so no format is missed
+  for (const std::string& warning : FormatWarnings(*engine, generation, raw ? ChatFormat::kPlain : format))
+    std::fprintf(stderr, "warning: %s\n", warning.c_str());
   Prompt prompt;
   if (raw) {
     FATHOM_TRY(prompt, BuildRawPrompt(*engine, text));

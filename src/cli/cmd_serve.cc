@@ -6,16 +6,19 @@
 #include <filesystem>
 
 #include "base/log.h"
+#include "cli/answer.h"
 #include "cli/byte_size.h"
 #include "cli/cache_folder.h"
 #include "cli/command.h"
 #include "cli/machine.h"
 #include "cli/models.h"
+#include "cli/option_checks.h"
 #include "cli/options.h"
 #include "cli/shutdown.h"
 #include "cli/tenants_file.h"
 #include "cli/terminal.h"
 #include "engine/service.h"
+#include "io/env.h"
 #include "server/http_server.h"
 
 namespace fathom {
@@ -34,6 +37,24 @@ struct ServeOptions {
   bool no_cache = false, no_io_uring = false;
   double drain_seconds = 30, cache_ttl_hours = 0;
 };
+
+/// Folders that earlier versions made are open to whom the umask let in; what this one makes is the user's alone. They stay as
+/// they are, for it may be meant.
+bool OthersMayRead(const std::string& directory) {
+  constexpr auto kOthers = fs::perms::group_read | fs::perms::others_read;
+  const auto open = [&](const fs::path& path) {
+    std::error_code error;
+    const fs::file_status status = fs::status(path, error);
+    return !error && (status.permissions() & kOthers) != fs::perms::none;
+  };
+  if (directory.empty() || !open(directory)) return false;
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    std::error_code ignored;
+    if (it->is_directory(ignored) && it->path().filename() != "lost+found" && open(it->path())) return true;
+  }
+  return false;
+}
 
 Result<CacheOptions> ToCacheOptions(const ServeOptions& options) {
   CacheOptions cache = options.service.cache;
@@ -74,8 +95,8 @@ Result<CacheOptions> ToCacheOptions(const ServeOptions& options) {
       }
     }
   } else if (!cache.directory.empty()) {
+    FATHOM_CHECK_OK(Env::Default().CreateDirectories(cache.directory));
     std::error_code error;
-    fs::create_directories(cache.directory, error);
     const auto space = fs::space(cache.directory, error);
     if (error) {
       return Fail(ErrorCode::kIo, "--cache-dir {}: cannot be used ({})", cache.directory, error.message());
@@ -83,6 +104,10 @@ Result<CacheOptions> ToCacheOptions(const ServeOptions& options) {
     cache.disk_bytes = std::min<int64_t>(int64_t{16} << 30, static_cast<int64_t>(space.available / 2));
   }
   if (options.no_cache) cache.directory.clear();
+  if (cache.key_file.empty() && OthersMayRead(cache.directory)) {
+    std::fprintf(stderr, "warning: %s: others on this machine may read what stands there, prompts included; close it with\n"
+                         "  chmod -R go-rwx %s\n", cache.directory.c_str(), cache.directory.c_str());
+  }
   return cache;
 }
 
@@ -154,6 +179,8 @@ void TellPlan(const ServeOptions& options, const Engine& engine, const CacheOpti
   if (!cache.enabled) plan += ", prefixes are not kept";
   if (!cache.directory.empty()) plan += fmt::format(", {} on disk in {}", HumanBytes(cache.disk_bytes), cache.directory);
   std::fprintf(stderr, "%s\n", plan.c_str());
+  if (const std::string unknown = UnknownTemplateWarning(engine); !unknown.empty())
+    std::fprintf(stderr, "warning: %s\n", unknown.c_str());
   if (engine.tokenizer() == nullptr) {
     std::fprintf(stderr, "warning: this model's tokenizer cannot be used (%s); only token ids are understood\n",
                  engine.tokenizer_error().c_str());
@@ -301,21 +328,21 @@ void RegisterServe(CLI::App& app, Action& selected) {
   auto* limits = command->add_option_group("Limits");
   limits->add_option("--max-sequences", options->service.max_sequences, "answers in the batch at once")
       ->type_name("N")
-      ->check(CLI::Range(1, 1024))
+      ->check(WholeNumber(1, 1024))
       ->capture_default_str();
   limits->add_option("--max-queue", options->service.max_queue, "requests that may wait; more get 429")
       ->type_name("N")
-      ->check(CLI::Range(0, 1'000'000))
+      ->check(WholeNumber(0, 1'000'000))
       ->capture_default_str();
   limits->add_option("--step-tokens", options->service.step_tokens,
                      "rows of one step; smaller: smoother streams while long prompts are read, slower prompts")
       ->type_name("N")
-      ->check(CLI::Range(16, 65536))
+      ->check(WholeNumber(16, 65536))
       ->capture_default_str();
   limits->add_option("--max-body", options->max_body, "largest request; default: 32MiB")->type_name("SIZE");
   limits->add_option("--max-connections", server.max_connections, "open at once")
       ->type_name("N")
-      ->check(CLI::Range(1, 100000))
+      ->check(WholeNumber(1, 100000))
       ->capture_default_str();
   limits->add_option("--rate-limit", server.app.quota.requests_per_minute, "requests a minute and tenant; 0: any")
       ->type_name("N")
@@ -323,7 +350,7 @@ void RegisterServe(CLI::App& app, Action& selected) {
       ->capture_default_str();
   limits->add_option("--max-concurrent", server.app.quota.concurrent, "requests of a tenant in work at once; 0: any")
       ->type_name("N")
-      ->check(CLI::Range(0, 1'000'000))
+      ->check(WholeNumber(0, 1'000'000))
       ->capture_default_str();
   limits->add_option("--drain-seconds", options->drain_seconds, "that answers in work have at the end")
       ->type_name("S")

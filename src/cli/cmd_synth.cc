@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/option_checks.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "engine/synth.h"
@@ -57,7 +58,7 @@ Status RunSynth(const SynthCommandOptions& command) {
   }
   if (options.output.empty()) return Fail(ErrorCode::kInvalidArgument, "where to? Give -o FILE");
 
-  const InterruptScope interrupts;
+  const InterruptScope interrupts(InterruptBy::kAnyEnd);
   Progress::Options progress_options;
   progress_options.unit = Progress::Unit::kBytes;
   progress_options.quiet = command.quiet;
@@ -99,17 +100,17 @@ void RegisterSynth(CLI::App& app, Action& selected) {
   command->add_option("-c,--config", synth.config, "name of a configuration, or path of a config.json");
   command->add_option("--type", synth.type, "types of the weights")->capture_default_str();
   command->add_option("-o,--output", synth.output, "the GGUF to write");
-  command->add_option("--seed", synth.seed, "another seed, other weights")->capture_default_str();
+  AddSeed(*command, "--seed", synth.seed, "another seed, other weights");
   command->add_option("--layers", synth.layers, "this many layers instead of the configuration's")
-      ->check(CLI::Range(1, 4096));
+      ->check(WholeNumber(1, 4096));
   command->add_option("--vocab", synth.vocab_size, "this many tokens instead of the configuration's")
-      ->check(CLI::Range(263, 450000));
+      ->check(WholeNumber(263, 450000));
   command->add_option("--q-lora", synth.q_lora_rank, "rank of the queries' bottleneck (0: none)")
-      ->check(CLI::Range(0, 1 << 20));
+      ->check(WholeNumber(0, 1 << 20));
   command->add_option("--layout", options->layout, "attention tensors: mainline (attn_k_b, attn_v_b) or legacy (attn_kv_b)")
       ->check(CLI::IsMember({"mainline", "legacy"}))
       ->capture_default_str();
-  command->add_option("-t,--threads", synth.threads, "threads (0: one per core)")->check(CLI::Range(0, 1024));
+  command->add_option("-t,--threads", synth.threads, "threads (0: one per core)")->check(WholeNumber(0, 1024));
   command->add_flag("--force", synth.overwrite, "replace an existing file even when it is not a synthetic model");
   command->add_flag("--plan", options->plan, "only say how large it would be");
   command->add_flag("--list", options->list, "show configurations and types");

@@ -5,6 +5,7 @@
 
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/option_checks.h"
 #include "cli/progress.h"
 #include "tasks/problem.h"
 
@@ -113,7 +114,7 @@ void RegisterTasks(CLI::App& app, Action& selected) {
                                  "  fathom tasks --stats --n 20000                lengths and chance levels per family",
                                  options, RunTasks);
   command->add_option("-n,--n", options->count, "how many problems")->capture_default_str();
-  command->add_option("--seed", options->seed, "another seed, other problems")->capture_default_str();
+  AddSeed(*command, "--seed", options->seed, "another seed, other problems");
   command->add_option("--split", options->split, "train or held-out; the two never share a question")
       ->check(CLI::IsMember({"train", "held-out"}))
       ->capture_default_str();

@@ -7,8 +7,10 @@
 #include "cli/command.h"
 #include "cli/input.h"
 #include "cli/models.h"
+#include "cli/option_checks.h"
 #include "cli/terminal.h"
 #include "engine/tokenizer_loader.h"
+#include "text/unicode.h"
 
 namespace fathom {
 namespace {
@@ -45,6 +47,10 @@ Status TokenizeLines(const Tokenizer& tokenizer, const TokenizeOptions& options)
   for (int64_t number = 1; std::getline(in, line); ++number) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const json object = json::parse(line, nullptr, false);
+    if (!IsValidUtf8(line)) {
+      std::fwrite(out.data(), 1, out.size(), stdout);
+      return Fail(ErrorCode::kCorrupt, "{}: line {} is not valid UTF-8, as JSON must be", options.jsonl, number);
+    }
     if (object.is_discarded() || !object.is_object() || !object.contains("text") || !object["text"].is_string()) {
       std::fwrite(out.data(), 1, out.size(), stdout);
       return Fail(ErrorCode::kCorrupt, "{}: line {} is not a JSON object with a string \"text\"", options.jsonl,
@@ -91,6 +97,9 @@ Status RunTokenize(const TokenizeOptions& options) {
   if (!options.file.empty()) {
     FATHOM_TRY(text, ReadInput(options.file));
   }
+  if (!IsValidUtf8(text)) {
+    std::fputs("warning: the text is not valid UTF-8; bytes that are none stay as they are, each in tokens of its own\n", stderr);
+  }
   const std::vector<TokenId> ids = EncodeWith(*tokenizer, options, text);
   if (options.count) {
     std::printf("%zu\n", ids.size());
@@ -121,7 +130,8 @@ void RegisterTokenize(CLI::App& app, Action& selected) {
                  "  fathom tokenize model.gguf --decode 1,2,3",
                  options, RunTokenize);
   command->add_option("MODEL", options->model, "GGUF file, Hugging Face directory, tokenizer.json, or a pulled model")
-      ->required();
+      ->required()
+      ->check(ModelName());
   command->add_option_function<std::string>(
       "TEXT", [options](const std::string& text) { options->text = text, options->has_text = true; },
       "what to tokenize");

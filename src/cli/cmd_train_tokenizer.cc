@@ -168,7 +168,7 @@ Status RunTrainTokenizer(const TrainTokenizerOptions& options) {
     FATHOM_TRY(Input input, ParseInput(text));
     inputs.push_back(std::move(input));
   }
-  const InterruptScope interrupts;
+  const InterruptScope interrupts(InterruptBy::kAnyEnd);
   const int threads = options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
   Progress merging("Merging", {.quiet = options.quiet});
   FATHOM_TRY(TokenizerTrainer trainer,

@@ -94,6 +94,16 @@ TEST_F(TrainTokenizerCommand, SaysWhatIsWrong) {
   EXPECT_EQ(Run({text}), 2);  // no -o
 }
 
+TEST_F(TrainTokenizerCommand, AskedToEndItLeavesNothing) {
+  const std::string text = Write("a.txt", Prose());
+  for (const int number : {SIGTERM, SIGHUP}) {
+    const InterruptScope scope(InterruptBy::kAnyEnd);
+    std::raise(number);
+    EXPECT_EQ(Run({text, "-o", folder_ / "."}), 128 + number) << err_;
+    EXPECT_FALSE(std::ifstream(folder_ / "tokenizer.json").good());
+  }
+}
+
 TEST_F(TrainTokenizerCommand, CtrlCLeavesNothing) {
   const std::string text = Write("a.txt", Prose());
   const InterruptScope scope;

@@ -10,6 +10,7 @@
 #include "cli/machine.h"
 #include "cli/memory_report.h"
 #include "cli/models.h"
+#include "cli/option_checks.h"
 #include "cli/progress.h"
 #include "cli/terminal.h"
 #include "io/env.h"
@@ -31,16 +32,17 @@ CLI::App& AddCommonOptions(CLI::App& command, ModelOptions& options) {
       .add_option("-m,--model", options.model,
                   "a .gguf file, a Hugging Face directory, or a pulled model's name; default: $FATHOM_MODEL or the "
                   "pulled model")
-      ->type_name("MODEL");
+      ->type_name("MODEL")
+      ->check(ModelName());
   command.add_option("-t,--threads", options.threads, "compute threads; default: one per core")
       ->type_name("N")
-      ->check(CLI::Range(1, 1024));
+      ->check(WholeNumber(1, 1024));
   command
       .add_option("-c,--ctx", options.context,
                   "tokens that prompt and answer may have together; default: what the model was trained for, at most "
                   "32768")
       ->type_name("N")
-      ->check(CLI::Range(1, 1 << 27));
+      ->check(WholeNumber(1, 1 << 27));
   command
       .add_option("--kv-type", options.kv_type,
                   "element type of the KV cache: auto, f32, f16, bf16, fp8 or int8 (auto: bf16, f32 for F32 models; fp8 "
@@ -65,10 +67,10 @@ void AddModelOptions(CLI::App& command, ModelOptions& options, std::vector<float
   AddExpertBiases(AddCommonOptions(command, options), expert_biases);
 }
 
-void AddExpertBiases(CLI::App& group, std::vector<float>& biases) {
+void AddExpertBiases(CLI::App& group, std::vector<float>& biases, const std::string& how) {
   group
       .add_option("--expert-bias", biases,
-                  std::string(kExpertBiasHelp) + ". Several, separated by commas, are measured one after the other")
+                  std::string(kExpertBiasHelp) + ". Several, separated by commas, are measured one after the other" + how)
       ->type_name("X")
       ->delimiter(',')
       ->allow_extra_args(false)
@@ -145,8 +147,7 @@ void AddGenerationOptions(CLI::App& command, GenerationOptions& options) {
       ->capture_default_str();
   group->add_option("--repeat-last-n", sampling.penalty_last_n, "tokens that penalties look back on; -1: all")
       ->capture_default_str();
-  group->add_option("-s,--seed", sampling.seed, "the same seed gives the same answer; 0: a new one each time")
-      ->capture_default_str();
+  AddSeed(*group, "-s,--seed", sampling.seed, "the same seed gives the same answer; 0: a new one each time");
   group->add_option("--logit-bias", options.logit_bias, "ID=V adds V to a token's logit (-inf forbids it); repeatable")
       ->type_name("ID=V")
       ->allow_extra_args(false);  // one value each time: what follows is the prompt
@@ -155,7 +156,7 @@ void AddGenerationOptions(CLI::App& command, GenerationOptions& options) {
       ->allow_extra_args(false);
   group->add_option("-n,--n,--max-tokens", options.max_tokens, "most tokens to generate; -1: until the context is full")
       ->capture_default_str()
-      ->check(CLI::Range(-1, std::numeric_limits<int32_t>::max()));
+      ->check(WholeNumber(-1, std::numeric_limits<int32_t>::max()));
   group->add_flag("--ignore-eos", options.ignore_eos, "go on where the model would end (for measurements)");
   group->add_option("--system", options.system, "system message; default: the model's own, if it has one");
   group->add_flag("--no-system", options.no_system, "no system message, not even the model's own");
@@ -201,6 +202,7 @@ Result<GenerationParams> ToGenerationParams(const GenerationOptions& options, in
   params.ignore_eos = options.ignore_eos;
   for (const std::string& stop : options.stop) {
     if (stop.empty()) return Fail(ErrorCode::kInvalidArgument, "--stop: an empty text would stop at once");
+    FATHOM_CHECK_OK(CheckUtf8("--stop", stop));
     params.stop.push_back(stop);
   }
   FATHOM_CHECK_OK(ValidateSampling(params.sampling, vocab_size));

@@ -37,8 +37,9 @@ struct ModelOptions {
 void AddModelOptions(CLI::App& command, ModelOptions& options);
 /// The same for a command that measures several strengths of --expert-bias one after the other; none given: empty.
 void AddModelOptions(CLI::App& command, ModelOptions& options, std::vector<float>& expert_biases);
-/// --expert-bias X[,X...] alone, in the group that AddMemoryOptions returned or elsewhere.
-void AddExpertBiases(CLI::App& group, std::vector<float>& biases);
+/// --expert-bias X[,X...] alone, in the group that AddMemoryOptions returned or elsewhere. how: what its help adds of the
+/// way in which they are measured.
+void AddExpertBiases(CLI::App& group, std::vector<float>& biases, const std::string& how = {});
 /// Why a strength other than zero cannot be measured: nothing is streamed.
 Status NothingToLeanTo();
 /// --memory, --expert-memory, --io, --record-routing, --replay-routing.

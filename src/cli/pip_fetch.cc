@@ -6,9 +6,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstring>
 #include <deque>
 #include <fstream>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "cli/interrupt.h"
@@ -51,9 +55,14 @@ Result<int> RunProgram(const std::vector<std::string>& words, const std::string&
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return Fail(ErrorCode::kNotFound, "{}: {}", words[0], std::strerror(error));
   int status = 0;
-  // Ctrl-C reaches the child too (same terminal); wait for its end either way.
-  while (waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return Fail(ErrorCode::kIo, "{}: {}", words[0], std::strerror(errno));
+  // Ctrl-C reaches the child too (same terminal), a SIGTERM to us alone does not; wait for its end either way.
+  bool told = false;
+  for (;;) {
+    const pid_t ended = waitpid(child, &status, WNOHANG);
+    if (ended == child) break;
+    if (ended < 0 && errno != EINTR) return Fail(ErrorCode::kIo, "{}: {}", words[0], std::strerror(errno));
+    if (Interrupted() && InterruptSignal() != SIGINT && !std::exchange(told, true)) kill(child, InterruptSignal());
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }

@@ -62,6 +62,7 @@ class EngineImpl final : public Engine {
   const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
   const std::string& tokenizer_error() const override { return tokenizer_error_; }
   ChatFormat chat_format() const override { return chat_format_; }
+  bool unknown_chat_template() const override { return unknown_chat_template_; }
   std::string default_system() const override { return default_system_; }
   bool default_thinking() const override { return default_thinking_; }
   int32_t context_length() const override { return context_length_; }
@@ -128,7 +129,7 @@ class EngineImpl final : public Engine {
   std::string tokenizer_error_;
   ChatFormat chat_format_ = ChatFormat::kPlain;
   std::string default_system_;
-  bool default_thinking_ = false;
+  bool default_thinking_ = false, unknown_chat_template_ = false;
   int32_t context_length_ = 0;
   KvType kv_type_ = KvType::kBF16;
 };
@@ -145,6 +146,10 @@ void EngineImpl::ReadTokenizer() {
     tokenizer_ = std::move(*tokenizer);
     const std::string_view jinja = ChatTemplate(file_->tokenizer_source());
     chat_format_ = DetectChatFormat(jinja, *tokenizer_);
+    // A tokenizer_config.json may well hold other things only.
+    const bool has_template = !file_->tokenizer_source().chat_template.empty() ||
+                              jinja.find("\"chat_template\"") != std::string_view::npos;
+    unknown_chat_template_ = has_template && chat_format_ == ChatFormat::kPlain;
     default_system_ = DefaultSystemMessage(jinja);
     default_thinking_ = DefaultThinking(jinja);
   } else {

@@ -185,6 +185,8 @@ class Engine {
   virtual const Tokenizer* tokenizer() const = 0;
   virtual const std::string& tokenizer_error() const = 0;
   virtual ChatFormat chat_format() const = 0;
+  /// The model has a chat template, but of a format that fathom does not know; chat_format() is kPlain then.
+  virtual bool unknown_chat_template() const { return false; }
   virtual std::string default_system() const = 0;
   /// A hybrid model (ChatOptions::thinking) that thinks unless it is told not to.
   virtual bool default_thinking() const = 0;

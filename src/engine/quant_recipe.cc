@@ -145,6 +145,12 @@ Result<QuantRecipe> FindQuantRecipe(std::string_view name) {
   }
   if (key == "q3_k" || key == "q4_k" || key == "q5_k") key += "_m";
   if (const QuantRecipe* recipe = Lookup(key)) return *recipe;
+  const std::string_view single = std::string_view(key).substr(key.starts_with("pure-") ? 5 : 0);
+  if (ParseDType(single) == DType::kF8_E4M3 || single.starts_with("fp8") || single.starts_with("f8") || single.starts_with("float8")) {
+    return Fail(ErrorCode::kInvalidArgument,
+                "type '{}': GGUF has no FP8, so no such file is written (FP8 weights of Hugging Face directories are read)\n"
+                "q8_0 takes as much room and loses less; for keys and values in FP8 there is --kv-type fp8.", name);
+  }
   std::string names;
   for (const auto& recipe : kRecipes) names += (names.empty() ? "" : ", ") + std::string(recipe.name);
   return Fail(ErrorCode::kInvalidArgument, "type '{}' is not known; there are {} and pure-TYPE", name, names);

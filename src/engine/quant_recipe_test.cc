@@ -40,11 +40,18 @@ TEST(QuantRecipe, Names) {
   EXPECT_EQ(FindQuantRecipe("q4_k")->name, "q4_k_m");
   EXPECT_EQ(FindQuantRecipe("q3_k")->name, "q3_k_m");
   EXPECT_TRUE(FindQuantRecipe("pure-iq4_xs")->pure);
-  for (const char* wrong : {"", "q4", "pure-", "pure-q9_9", "pure-f8_e4m3", "q4_k_m "}) {
+  for (const char* wrong : {"", "q4", "pure-", "pure-q9_9", "q4_k_m "}) {
     const auto result = FindQuantRecipe(wrong);
     ASSERT_FALSE(result) << wrong;
     EXPECT_EQ(result.error().code, ErrorCode::kInvalidArgument);
     EXPECT_THAT(result.error().message, testing::HasSubstr("q4_k_m"));
+  }
+  for (const char* fp8 : {"fp8", "FP8", "f8_e4m3", "fp8_e5m2", "float8_e4m3fn", "pure-fp8", "pure-f8_e4m3"}) {
+    const auto result = FindQuantRecipe(fp8);
+    ASSERT_FALSE(result) << fp8;
+    EXPECT_EQ(result.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_THAT(result.error().message, testing::HasSubstr("GGUF has no FP8"));
+    EXPECT_THAT(result.error().message, testing::HasSubstr("q8_0"));
   }
 }
 

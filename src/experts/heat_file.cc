@@ -51,7 +51,7 @@ Status SaveHeat(Env& env, const std::string& path, const ExpertHeat& heat) {
   for (const float uses : heat.uses) Put(bytes, uses);
   Put(bytes, static_cast<uint64_t>(XXH3_64bits(bytes.data(), bytes.size())));
   FATHOM_CHECK_OK(env.CreateDirectories(DirectoryOf(path)));
-  return WriteWholeFile(env, path, bytes);
+  return WriteWholeFile(env, path, bytes, FileAccess::kPrivate);
 }
 
 Result<ExpertHeat> LoadHeat(Env& env, const std::string& path, const ExpertGeometry& geometry,

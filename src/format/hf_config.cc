@@ -203,14 +203,21 @@ Status ReadLayerPattern(const JsonFields& fields, const ClassDefaults& defaults,
 Status ReadMoe(const JsonFields& fields, HfClass kind, ModelConfig& config) {
   const ClassDefaults defaults = DefaultsOf(kind);
   MoeConfig& moe = config.moe;
+  const char* named = nullptr;
   for (const char* key : {"n_routed_experts", "num_local_experts", "num_experts"}) {
     FATHOM_TRY(const auto count, fields.OptionalInt(key));
     if (count) {
       moe.n_routed_experts = *count;
+      named = key;
       break;
     }
   }
-  if (moe.n_routed_experts == 0) return Fail(ErrorCode::kCorrupt, "n_routed_experts is missing");
+  if (named == nullptr) return Fail(ErrorCode::kCorrupt, "n_routed_experts is missing");
+  if (moe.n_routed_experts < 1) {
+    return Fail(ErrorCode::kCorrupt,
+                "{} is {}: a model of this class has at least 1\nOne without experts says so with first_k_dense_replace equal "
+                "to num_hidden_layers.", named, moe.n_routed_experts);
+  }
   FATHOM_TRY(moe.num_experts_per_tok, fields.Int("num_experts_per_tok"));
   FATHOM_TRY(moe.n_shared_experts, fields.Int("n_shared_experts", 0));
   FATHOM_TRY(moe.moe_intermediate_size, fields.Int("moe_intermediate_size"));

@@ -15,7 +15,7 @@
 namespace fathom {
 
 struct DirectOpenOptions {
-  bool create = false;  // make it where it is missing
+  bool create = false;  // make it where it is missing, for its user alone (0600)
   bool direct = true;   // ask for O_DIRECT; where refused, the page cache is used and is_direct() says so
   bool random = false;  // where the page cache is used: it reads what is asked for and nothing ahead of it
 };

@@ -102,6 +102,9 @@ class FileLock {
   virtual ~FileLock() = default;
 };
 
+/// Who may read a file that is made: whom the umask lets, or its user alone (mode 0600).
+enum class FileAccess { kUmask, kPrivate };
+
 class Env {
  public:
   virtual ~Env() = default;
@@ -110,7 +113,7 @@ class Env {
   virtual Result<std::unique_ptr<MappedFile>> Map(const std::string& path, const MapOptions& options) = 0;
   virtual Result<std::unique_ptr<RandomAccessFile>> OpenForReading(const std::string& path) = 0;
   /// A new file; kInvalidArgument when the path exists.
-  virtual Result<std::unique_ptr<WritableFile>> Create(const std::string& path) = 0;
+  virtual Result<std::unique_ptr<WritableFile>> Create(const std::string& path, FileAccess access = FileAccess::kUmask) = 0;
   /// Atomically replaces `to`.
   virtual Status Rename(const std::string& from, const std::string& to) = 0;
   virtual Status Remove(const std::string& path) = 0;
@@ -122,10 +125,12 @@ class Env {
   /// Names (not paths) in a directory, sorted, without "." and "..".
   virtual Result<std::vector<std::string>> List(const std::string& path) = 0;
   /// See io/direct_file.h. Errors as for the others; kNotFound when it is missing and options.create is not set.
+  /// What it makes is its user's alone: blocks of a cache stand in such files.
   virtual Result<std::unique_ptr<DirectFile>> OpenDirect(const std::string& path, const DirectOpenOptions& options) = 0;
-  /// With its parents; fine when it is there.
+  /// With its parents, those that it makes for its user alone (0700, as the XDG specification asks for caches); fine, and
+  /// left as it is, when it is there.
   virtual Status CreateDirectories(const std::string& path) = 0;
-  /// Takes the lock that stands for a folder, made where it is missing. Does not wait: kResource when somebody else (or
+  /// Takes the lock that stands for a folder, made (0600) where it is missing. Does not wait: kResource when somebody else (or
   /// this process already) holds it; the message names the folder and the process.
   virtual Result<std::unique_ptr<FileLock>> LockFile(const std::string& path) = 0;
   /// Bytes that an ordinary user may still write to the file system that `path` is on.

@@ -88,10 +88,10 @@ Result<std::unique_ptr<RandomAccessFile>> FaultEnv::OpenForReading(const std::st
   return std::make_unique<FaultReader>(*this, path, std::move(file));
 }
 
-Result<std::unique_ptr<WritableFile>> FaultEnv::Create(const std::string& path) {
-  if (!Applies(path)) return base_.Create(path);
+Result<std::unique_ptr<WritableFile>> FaultEnv::Create(const std::string& path, FileAccess access) {
+  if (!Applies(path)) return base_.Create(path, access);
   if (faults.fail_create) return Injected(path, "cannot create");
-  FATHOM_TRY(auto file, base_.Create(path));
+  FATHOM_TRY(auto file, base_.Create(path, access));
   return std::make_unique<FaultWriter>(*this, path, std::move(file));
 }
 

@@ -83,7 +83,7 @@ class FaultEnv : public Env {
 
   Result<std::unique_ptr<MappedFile>> Map(const std::string& path, const MapOptions& options) override;
   Result<std::unique_ptr<RandomAccessFile>> OpenForReading(const std::string& path) override;
-  Result<std::unique_ptr<WritableFile>> Create(const std::string& path) override;
+  Result<std::unique_ptr<WritableFile>> Create(const std::string& path, FileAccess access) override;
   Status Rename(const std::string& from, const std::string& to) override;
   Status Remove(const std::string& path) override { return base_.Remove(path); }
   Status SyncDirectory(const std::string& path) override;

@@ -8,7 +8,8 @@
 
 namespace fathom {
 
-Result<std::unique_ptr<FileWriter>> FileWriter::Create(Env& env, const std::string& path, size_t buffer_bytes) {
+Result<std::unique_ptr<FileWriter>> FileWriter::Create(Env& env, const std::string& path, size_t buffer_bytes,
+                                                       FileAccess access) {
   if (path.empty()) return Fail(ErrorCode::kInvalidArgument, "no output path given");
   if (env.IsDirectory(path)) return Fail(ErrorCode::kInvalidArgument, "{}: is a directory", path);
   // Process and counter make the name unique among writers of this machine; a stale file of a crashed process with
@@ -17,7 +18,7 @@ Result<std::unique_ptr<FileWriter>> FileWriter::Create(Env& env, const std::stri
   for (int attempt = 0;; ++attempt) {
     const std::string temporary =
         JoinPath(DirectoryOf(path), fmt::format(".{}.{}-{}.part", BaseName(path), ::getpid(), counter.fetch_add(1)));
-    auto file = env.Create(temporary);
+    auto file = env.Create(temporary, access);
     if (file) {
       return std::unique_ptr<FileWriter>(
           new FileWriter(env, path, temporary, std::move(file).value(), std::max<size_t>(buffer_bytes, 1)));
@@ -86,8 +87,8 @@ Status FileWriter::Finish() {
   return env_.SyncDirectory(DirectoryOf(path_));
 }
 
-Status WriteWholeFile(Env& env, const std::string& path, std::string_view text) {
-  FATHOM_TRY(const auto file, FileWriter::Create(env, path));
+Status WriteWholeFile(Env& env, const std::string& path, std::string_view text, FileAccess access) {
+  FATHOM_TRY(const auto file, FileWriter::Create(env, path, FileWriter::kDefaultBuffer, access));
   FATHOM_CHECK_OK(file->Append(std::as_bytes(std::span(text))));
   return file->Finish();
 }

@@ -23,7 +23,8 @@ class FileWriter {
 
   /// The temporary file is made at once, so that a directory that cannot be written is known before the work.
   static Result<std::unique_ptr<FileWriter>> Create(Env& env, const std::string& path,
-                                                    size_t buffer_bytes = kDefaultBuffer);
+                                                    size_t buffer_bytes = kDefaultBuffer,
+                                                    FileAccess access = FileAccess::kUmask);
   ~FileWriter();
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
@@ -55,6 +56,6 @@ class FileWriter {
 };
 
 /// A whole small file, the counterpart of ReadWholeFile: it appears with all of `text`, synced, or not at all.
-Status WriteWholeFile(Env& env, const std::string& path, std::string_view text);
+Status WriteWholeFile(Env& env, const std::string& path, std::string_view text, FileAccess access = FileAccess::kUmask);
 
 }  // namespace fathom

@@ -51,6 +51,31 @@ TEST_F(IoTest, MapShowsTheBytesAndNoticesShrinking) {
   EXPECT_NE(changed.error().message.find("shrank from 11 to 4"), std::string::npos);
 }
 
+TEST_F(IoTest, WhatHoldsPromptsIsItsUsersAlone) {
+  Env& env = Env::Default();
+  const auto mode = [](const std::string& path) {
+    struct stat info{};
+    EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
+    return info.st_mode & 07777;
+  };
+  const mode_t before = ::umask(0);
+  ASSERT_TRUE(env.CreateDirectories(Path("a/b")));
+  ASSERT_TRUE(env.LockFile(Path("a/lock")));
+  ASSERT_TRUE(env.OpenDirect(Path("a/direct"), {.create = true}));
+  ASSERT_TRUE(WriteWholeFile(env, Path("a/private"), "x", FileAccess::kPrivate));
+  ASSERT_TRUE(WriteWholeFile(env, Path("a/model"), "x"));
+  ::umask(before);
+  EXPECT_EQ(mode(Path("a")), 0700u);
+  EXPECT_EQ(mode(Path("a/b")), 0700u);
+  for (const char* name : {"a/lock", "a/direct", "a/private"}) EXPECT_EQ(mode(Path(name)), 0600u) << name;
+  EXPECT_EQ(mode(Path("a/model")), 0644u) << "the umask's business";
+  // What is there stays as its owner has it.
+  ASSERT_EQ(::chmod(Path("a/b").c_str(), 0750), 0);
+  ASSERT_TRUE(env.CreateDirectories(Path("a/b/c")));
+  EXPECT_EQ(mode(Path("a/b")), 0750u);
+  EXPECT_EQ(mode(Path("a/b/c")), 0700u);
+}
+
 TEST_F(IoTest, EmptyFilesMapToNothing) {
   Put("empty", "");
   auto mapped = Env::Default().Map(Path("empty"), {});

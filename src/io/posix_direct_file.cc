@@ -164,7 +164,7 @@ Result<std::unique_ptr<DirectFile>> OpenPosixDirectFile(const std::string& path,
   bool direct = options.direct;
   int raw;
   for (;;) {
-    raw = ::open(path.c_str(), flags | (direct ? O_DIRECT : 0), 0644);
+    raw = ::open(path.c_str(), flags | (direct ? O_DIRECT : 0), 0600);
     // A file that may only be read (a model in a shared folder) is opened for that; writing it fails later.
     if (raw < 0 && !options.create && (flags & O_RDWR) != 0 && (errno == EACCES || errno == EROFS || errno == ETXTBSY)) {
       flags &= ~O_RDWR;

@@ -168,8 +168,9 @@ class PosixEnv : public Env {
     return std::make_unique<PosixRandomAccessFile>(path, std::move(file));
   }
 
-  Result<std::unique_ptr<WritableFile>> Create(const std::string& path) override {
-    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  Result<std::unique_ptr<WritableFile>> Create(const std::string& path, FileAccess access) override {
+    const mode_t mode = access == FileAccess::kPrivate ? 0600 : 0644;
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0) return SystemError(path, "cannot create", errno);
     return std::make_unique<PosixWritableFile>(path, Descriptor(fd));
   }
@@ -236,7 +237,7 @@ class PosixEnv : public Env {
       end = path.find('/', end + 1);
       const std::string part = path.substr(0, end);
       if (part.empty() || IsDirectory(part)) continue;
-      if (::mkdir(part.c_str(), 0755) != 0) {
+      if (::mkdir(part.c_str(), 0700) != 0) {
         const int error = errno;
         if (error == EEXIST && IsDirectory(part)) continue;  // somebody else was faster
         return SystemError(part, "cannot make the folder", error);
@@ -246,7 +247,7 @@ class PosixEnv : public Env {
   }
 
   Result<std::unique_ptr<FileLock>> LockFile(const std::string& path) override {
-    Descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+    Descriptor fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (fd.get() < 0) return SystemError(path, "cannot open", errno);
     if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
       const int error = errno;

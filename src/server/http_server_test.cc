@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "base/start_thread.h"
 #include "server/fake_service_for_test.h"
 #include "server/http_client_for_test.h"
 
@@ -48,6 +49,19 @@ class HttpServerTest : public testing::Test {
   ServerOptions options;
   std::unique_ptr<Server> server;
 };
+
+TEST_F(HttpServerTest, WithoutItsThreadsItDoesNotStart) {
+  options.port = 0;
+  for (int more = 0; more < 1 + options.worker_threads; ++more) {
+    const ThreadLimitForTest limit(more);
+    const auto started = Server::Start(service, options);
+    ASSERT_FALSE(started) << more;
+    EXPECT_EQ(started.error().code, ErrorCode::kResource);
+    EXPECT_THAT(started.error().message, HasSubstr("threads"));
+  }
+  Start();
+  EXPECT_EQ(Client().Get("/health").status, 200);
+}
 
 TEST_F(HttpServerTest, AnswersAChat) {
   service.default_script = {.reasoning = "hm", .content = "\n\nHello there", .cached_tokens = 7};

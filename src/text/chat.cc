@@ -329,6 +329,8 @@ Result<std::vector<TokenId>> EncodeChat(ChatFormat format, const Tokenizer& toke
   return ids;
 }
 
+bool HasThinkingSwitch(ChatFormat format) { return format == ChatFormat::kDeepseekV31; }
+
 bool PromptEndsInThinking(ChatFormat format, const ChatOptions& options) {
   if (!options.add_generation_prompt) return false;
   return format == ChatFormat::kDeepseekR1 || (format == ChatFormat::kDeepseekV31 && options.thinking);

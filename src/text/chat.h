@@ -71,6 +71,8 @@ class ReasoningParser {
   std::string pending_;
 };
 
+/// Whether ChatOptions::thinking changes this format's prompts.
+bool HasThinkingSwitch(ChatFormat format);
 /// True when generation continues inside a think block after this prompt (R1, V3.1 with thinking).
 bool PromptEndsInThinking(ChatFormat format, const ChatOptions& options);
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "base/start_thread.h"
 #include "train/stream_for_test.h"
 
 namespace fathom {
@@ -113,6 +114,17 @@ TEST_F(DataStreamTest, BatchesKeepTheirPromises) {
   EXPECT_NEAR(static_cast<double>(stats[2].tokens) / total, 0.5 / 3.5, 0.02);
   EXPECT_EQ(stats[0].tokens + stats[1].tokens + stats[2].tokens + padding, 500 * 2048);
   EXPECT_GT(stats[0].epochs, 1.0);
+}
+
+TEST_F(DataStreamTest, WithoutAThreadItIsAnErrorAndLaterGoesOn) {
+  const auto stream = Open({{.kind = DataSpec::Kind::kTasks, .seed = 5}}, {.batch_tokens = 512, .sequence_length = 128});
+  {
+    const ThreadLimitForTest limit(0);
+    const auto batch = stream->Next();
+    ASSERT_FALSE(batch);
+    EXPECT_EQ(batch.error().code, ErrorCode::kResource);
+  }
+  EXPECT_TRUE(stream->Next());
 }
 
 TEST_F(DataStreamTest, TasksAlonePadLittle) {

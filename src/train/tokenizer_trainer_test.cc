@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/source_dir_for_test.h"
+#include "base/start_thread.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 #include "text/vocabulary.h"
@@ -44,6 +45,17 @@ std::unique_ptr<Tokenizer> Load(const std::string& tokenizer_json, const std::st
   auto tokenizer = Tokenizer::Create({.tokenizer_json = tokenizer_json, .tokenizer_config_json = config});
   EXPECT_TRUE(tokenizer) << (tokenizer ? "" : tokenizer.error().message);
   return tokenizer ? std::move(*tokenizer) : nullptr;
+}
+
+TEST(TokenizerTrainer, FewerThreadsThanAskedForCountAlike) {
+  std::vector<std::string> texts;
+  for (int i = 0; i < 40; ++i) texts.push_back("the cat and the hat " + std::to_string(i));
+  const TokenizerTrainOptions options{.vocab_size = 290, .threads = 6};
+  const auto whole = Trained(texts, options);
+  for (const int more : {0, 2}) {
+    const ThreadLimitForTest limit(more);
+    EXPECT_EQ(Trained(texts, options).merges, whole.merges);
+  }
 }
 
 // BpeTrainer of Hugging Face `tokenizers` makes the same tokens in the same order, ties included.

@@ -30,7 +30,7 @@ void TuneProcess() {
 Status RunTrain(const TrainCommand& command) {
   FATHOM_TRY(const Recipe recipe, LoadRecipe(command.recipe, command.overrides));
   TuneProcess();
-  InterruptScope interrupt;
+  InterruptScope interrupt(InterruptBy::kAnyEnd);
   TrainProgress progress(recipe, command.quiet);
   train::TrainOptions options;
   options.recipe = recipe;
@@ -56,6 +56,7 @@ Status RunTrain(const TrainCommand& command) {
 
 int TrainMain(int argc, char** argv) {
   std::setlocale(LC_CTYPE, "C.UTF-8");
+  IgnoreFileSizeSignal();
   InitLog();
   CLI::App app("", "fathom train");
   TrainCommand command;

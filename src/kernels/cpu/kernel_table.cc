@@ -1,7 +1,9 @@
 #include "kernels/cpu/kernel_table.h"
 
 #include <cstdlib>
-#include <cstring>
+#include <string>
+
+#include "base/log.h"
 
 namespace fathom {
 
@@ -27,13 +29,16 @@ std::span<const KernelTable* const> AllKernelTables() {
 const KernelTable& ActiveKernels() {
   static const KernelTable& active = []() -> const KernelTable& {
     const char* wanted = std::getenv("FATHOM_ISA");
-    // A name that is unknown or that the machine cannot run changes nothing.
     const KernelTable* best = nullptr;
+    std::string names;
     for (const KernelTable* table : AllKernelTables()) {
       if (!table->supported()) continue;
-      if (wanted != nullptr && std::strcmp(wanted, table->name) == 0) return *table;
+      if (wanted != nullptr && std::string_view(wanted) == table->name) return *table;
       if (best == nullptr) best = table;
+      names += (names.empty() ? "" : ", ") + std::string(table->name);
     }
+    if (wanted != nullptr && *wanted != '\0')
+      spdlog::warn("FATHOM_ISA={}: not one of those that this machine runs ({}); {} is used", wanted, names, best->name);
     return *best;
   }();
   return active;
