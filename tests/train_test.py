@@ -202,6 +202,22 @@ class TrainTest(unittest.TestCase):
         self.train(out="parts")
         self.assertEqual(self.model("parts"), self.model("whole"), whole)
 
+    def test_sigterm_saves_as_ctrl_c_does(self):
+        process = self.start(out="parts")
+        line = ""
+        while "step 1: validation" not in line:
+            line = process.stderr.readline()
+            self.assertTrue(line, "it ended")
+        with open(f"/proc/{process.pid}/status") as status:
+            ignored = int(re.search(r"(?m)^SigIgn:\s*([0-9a-f]+)", status.read())[1], 16)
+        self.assertTrue(ignored >> (signal.SIGXFSZ - 1) & 1)
+        process.send_signal(signal.SIGTERM)
+        _, text = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 143, text)
+        self.assertIn("goes on from there", text)
+        self.assertEqual(len(self.checkpoints("parts")), 1)
+        self.train(out="parts")
+
     def test_killed_at_any_moment_it_goes_on(self):
         self.write(RECIPE.replace("tokens = 3072", "tokens = 6144"))
         self.train(out="whole")
