@@ -105,7 +105,7 @@ class Usage(E2ETest):
             self.assertIn("q8_0", done.stderr)
 
     def test_an_empty_model_name_is_not_the_default_model(self):
-        for command in (("run", "-m", "", "hi"), ("chat", "-m", ""), ("serve", "-m", ""), ("bench", "--model="),
+        for command in (("run", "-m", "", "hi"), ("chat", "-m", ""), ("serve", "-m", ""), ("bench", "--model", ""),
                         ("perplexity", "-m", "", "x"), ("eval", "-m", "", "--suite", "verifiable"), ("inspect", ""),
                         ("tokenize", "", "hi"), ("cache", "stat", "-m", "")):
             done = self.refused(*command, status=2, says="is empty")

@@ -28,7 +28,7 @@ Error NoThread(ThreadOf which, std::string_view reason) {
   return {ErrorCode::kResource,
           fmt::format("the system gives no more threads: {} ({})\n{} the limit on processes or on address space (ulimit -u, "
                       "ulimit -v; in a container its limit of processes).",
-                      count, reason, which.asked > 1 ? "Ask for fewer with --threads N, or raise" : "Raise")};
+                      count, reason, which.chosen ? "Ask for fewer with --threads N, or raise" : "Raise")};
 }
 
 namespace internal {

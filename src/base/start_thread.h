@@ -17,6 +17,7 @@ namespace fathom {
 struct ThreadOf {
   int started = 0;  // before this one
   int asked = 1;
+  bool chosen = false;  // --threads says how many
 };
 
 /// What is said where the system refused a thread.

@@ -27,12 +27,15 @@ TEST(StartThread, Runs) {
 
 TEST(StartThread, SaysHowManyThereAreAndWhatToDo) {
   const ThreadLimitForTest limit(0);
-  const auto thread = StartThread([] { FAIL() << "it must not run"; }, {.started = 3, .asked = 8});
+  const auto thread = StartThread([] { FAIL() << "it must not run"; }, {.started = 3, .asked = 8, .chosen = true});
   ASSERT_FALSE(thread);
   EXPECT_EQ(thread.error().code, ErrorCode::kResource);
   EXPECT_NE(thread.error().message.find("3 of 8 threads"), std::string::npos) << thread.error().message;
   EXPECT_NE(thread.error().message.find("--threads N"), std::string::npos);
   EXPECT_NE(thread.error().message.find("ulimit -u"), std::string::npos);
+  const auto own = StartThread([] { FAIL() << "it must not run"; });
+  ASSERT_FALSE(own);
+  EXPECT_EQ(own.error().message.find("--threads"), std::string::npos) << "no option chooses this one";
 }
 
 TEST(StartThread, APoolWithTooFewThreadsIsAnErrorAndLeavesNone) {

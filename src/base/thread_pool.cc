@@ -54,7 +54,7 @@ ThreadPool::ThreadPool(int threads) : ThreadPool(threads, NotStarted{}) {
 Status ThreadPool::Start() {
   workers_.reserve(static_cast<size_t>(size_ - 1));
   for (int i = 1; i < size_; ++i) {
-    FATHOM_TRY(auto worker, StartThread([this, i] { WorkerLoop(i); }, {.started = i, .asked = size_}));
+    FATHOM_TRY(auto worker, StartThread([this, i] { WorkerLoop(i); }, {.started = i, .asked = size_, .chosen = true}));
     workers_.push_back(std::move(worker));
   }
   return {};

@@ -9,7 +9,7 @@
 namespace fathom {
 
 std::string BiasTable(std::span<const EvalRun> runs) {
-  std::string table = fmt::format("{:>6}  {:<11}  {:>16}  {:>10}  {:>10}  {:>14}  {:>10}\n", "bias", "suite", "% right", "change",
+  std::string table = fmt::format("{:>6}  {:<11}  {:>18}  {:>10}  {:>10}  {:>14}  {:>10}\n", "bias", "suite", "% right", "change",
                                   "tokens/s", "found resident", "read/token");
   for (const EvalRun& run : runs) {
     int64_t tokens = 0;

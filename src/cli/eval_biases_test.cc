@@ -8,7 +8,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-EvalRun Run(float bias, double score, double hits, int64_t read) {
+EvalRun Measured(float bias, double score, double hits, int64_t read) {
   EvalRun run;
   run.setting = {.expert_bias = bias, .expert_hit_ratio = hits};
   run.experts.emplace();
@@ -37,10 +37,10 @@ std::vector<std::string> Lines(const std::string& text) {
 }
 
 TEST(EvalBiases, ALineAStrengthAndSuiteAgainstTheFirst) {
-  const std::vector<EvalRun> runs = {Run(0, 0.5, 0.25, 800 << 20), Run(0.1f, 0.45, 0.5, 400 << 20)};
+  const std::vector<EvalRun> runs = {Measured(0, 0.5, 0.25, 800 << 20), Measured(0.1f, 0.45, 0.5, 400 << 20)};
   const auto lines = Lines(BiasTable(runs));
   ASSERT_EQ(lines.size(), 6u);
-  EXPECT_EQ(lines[0], "  bias  suite                 % right      change    tokens/s  found resident  read/token");
+  EXPECT_EQ(lines[0], "  bias  suite                   % right      change    tokens/s  found resident  read/token");
   EXPECT_EQ(lines[1], "     0  gsm8k         50.0 (40.0- 60.0)        +0.0       100.0           25.0%     1.0 MiB");
   EXPECT_EQ(lines[2], "     0  svamp         70.0 (60.0- 80.0)        +0.0       100.0");
   EXPECT_EQ(lines[3], "   0.1  gsm8k         45.0 (35.0- 55.0)        -5.0       100.0           50.0%     512 KiB");
@@ -50,7 +50,7 @@ TEST(EvalBiases, ALineAStrengthAndSuiteAgainstTheFirst) {
 }
 
 TEST(EvalBiases, WhatTookNoTimeAndReadNothing) {
-  EvalRun run = Run(1, 0.5, 0, 0);
+  EvalRun run = Measured(1, 0.5, 0, 0);
   for (SuiteResult& result : run.results) result.seconds = 0, result.work = {};
   EXPECT_THAT(Lines(BiasTable(std::span(&run, 1)))[1], HasSubstr("       0.0            0.0%         0 B"));
 }

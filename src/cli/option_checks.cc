@@ -11,17 +11,17 @@
 namespace fathom {
 namespace {
 
-/// Empty when `input` is such a number, which is then written as CLI11 reads it: a leading zero is no octal.
+/// Empty when `input` is such a number, in decimal digits without zeros before them: CLI11 would read those as octal.
 template <typename T>
-std::string CheckNumber(std::string& input, T low, T high) {
+std::string CheckNumber(const std::string& input, T low, T high) {
   const char* first = input.data() + (input.starts_with('+') ? 1 : 0);
   const char* last = input.data() + input.size();
   T value = 0;
   const auto [end, error] = std::from_chars(first, last, value);
-  if (first == last || error != std::errc() || end != last || value < low || value > high) {
+  const bool octal = input.find_first_not_of("+-0") != std::string::npos && input[input.find_first_not_of("+-")] == '0';
+  if (first == last || octal || error != std::errc() || end != last || value < low || value > high) {
     return fmt::format("'{}' is not a whole number from {} to {}", OneLine(input, 40), low, high);
   }
-  input = std::to_string(value);
   return {};
 }
 

@@ -11,7 +11,7 @@
 
 namespace fathom {
 
-/// A whole number in decimal digits, from low to high.
+/// A whole number in decimal digits (no zeros before it, as of an octal one), from low to high.
 CLI::Validator WholeNumber(int64_t low, int64_t high);
 /// Anything but an empty text; `instead` says what to do.
 CLI::Validator NotEmpty(const std::string& instead);

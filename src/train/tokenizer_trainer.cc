@@ -176,7 +176,7 @@ void TokenizerTrainer::Add(const std::vector<std::string>& texts) {
   };
   std::vector<std::thread> workers;
   for (size_t t = 1; t < threads; ++t) {
-    auto worker = StartThread([&work, t] { work(t); }, {static_cast<int>(t), static_cast<int>(threads)});
+    auto worker = StartThread([&work, t] { work(t); }, {static_cast<int>(t), static_cast<int>(threads), true});
     if (!worker) {
       if (!std::exchange(told_of_threads_, true)) spdlog::warn("going on with {} threads: {}", t, worker.error().message);
       break;
