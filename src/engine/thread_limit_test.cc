@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <future>
 
+#include "base/source_dir_for_test.h"
 #include "base/start_thread.h"
 #include "engine/layer_waiter.h"
 #include "engine/service.h"
@@ -17,7 +18,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kModel = FATHOM_SOURCE_DIR "/tests/golden/gguf/v2lite-mainline.gguf";
+const std::string kModel = SourceDirForTest() + "/tests/golden/gguf/v2lite-mainline.gguf";
 
 class ThreadLimit : public testing::Test {
  protected:
