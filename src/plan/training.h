@@ -16,6 +16,7 @@ namespace fathom {
 
 /// DeepSeek-V3's own numbers (arXiv 2412.19437, table 1 and section 4.2; every GPU hour at 2 USD).
 constexpr double kV3PretrainingHours = 2664e3;  // H800
+constexpr double kV3ExtensionHours = 119e3;     // of the context to 32 K and 128 K tokens
 constexpr double kV3AllHours = 2788e3;          // with context extension (119 K) and post-training (5 K)
 constexpr double kV3Tokens = 14.8e12;
 constexpr double kV3SequenceLength = 4096;
