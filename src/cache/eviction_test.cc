@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <map>
 #include <random>
 #include <set>
@@ -155,10 +154,9 @@ TEST_P(EveryPolicy, RandomTreesKeepTheRules) {
 
 TEST_P(EveryPolicy, ManyEntriesAreCheap) {
   // 100,000 entries in chains of 100, of which only the last may go, and 400,000 operations: well below a
-  // second. A policy that walks over the inner nodes would take hours.
+  // second. A policy that walks over the inner nodes would take hours, and meet the test runner's time limit.
   constexpr CacheEntryId kEntries = 100'000;
   std::mt19937 random(3);
-  const auto start = std::chrono::steady_clock::now();
   double now = 0;
   CacheEntryId next = 1;
   auto grow = [&] {
@@ -173,8 +171,6 @@ TEST_P(EveryPolicy, ManyEntriesAreCheap) {
     grow();
   }
   EXPECT_EQ(policy_->size(), kEntries);
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-  EXPECT_LT(took.count(), 60);
 }
 
 TEST(Eviction, UnknownNameListsTheNames) {

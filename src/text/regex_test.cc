@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 
 #include "text/text_test_data.h"
 #include "text/unicode.h"
@@ -123,21 +122,18 @@ TEST(SplitRegex, RefusesMalformedPatterns) {
   EXPECT_EQ((*literal)->engine(), RegexEngine::kPcre2) << "no table for each of very many classes";
 }
 
-double Seconds(std::string_view pattern, std::string_view text) {
-  auto regex = SplitRegex::Compile(pattern);
-  EXPECT_TRUE(regex.has_value());
-  const auto start = std::chrono::steady_clock::now();
-  Find(**regex, text);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
+// No clock here: what these guard against takes hours to for ever, so the test runner's time limit tells.
 TEST(SplitRegex, DoesNotExplode) {
   const std::string spaces(1'000'000, ' '), letters(1'000'000, 'a');
-  EXPECT_LT(Seconds(R"(\s+$)", spaces + "1"), 2) << "quadratic if every space were tried as a beginning";
-  EXPECT_LT(Seconds(R"(\s*[\r\n]+|\s+(?!\S)|\s+)", spaces + "x"), 2);
-  EXPECT_LT(Seconds("(?:a|aa)+b", letters), 20) << "the budget ends it";
-  EXPECT_LT(Seconds("(?:a|a)+(?:a|a)+b", letters), 20);
-  EXPECT_LT(Seconds("(a+)+?b", std::string(5000, 'a')), 30) << "PCRE2's match limit ends it";
+  const auto find = [](std::string_view pattern, std::string_view text) {
+    auto regex = SplitRegex::Compile(pattern);
+    return Find(**regex, text);
+  };
+  EXPECT_EQ(find(R"(\s+$)", spaces + "1"), Matches{}) << "quadratic if every space were tried as a beginning";
+  EXPECT_EQ(find(R"(\s*[\r\n]+|\s+(?!\S)|\s+)", spaces + "x"), (Matches{{0, 999'999}, {999'999, 1'000'000}}));
+  EXPECT_EQ(find("(?:a|aa)+b", letters), Matches{}) << "the budget ends it";
+  EXPECT_EQ(find("(?:a|a)+(?:a|a)+b", letters), Matches{});
+  EXPECT_EQ(find("(a+)+?b", std::string(5000, 'a')), Matches{}) << "PCRE2's match limit ends it";
 }
 
 }  // namespace
