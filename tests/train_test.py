@@ -106,8 +106,9 @@ class TrainTest(unittest.TestCase):
     @staticmethod
     def environment(**more):
         env = {k: v for k, v in os.environ.items()
-               if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "FATHOM_LOG") and
-               not k.startswith(("OMPI_", "PMI_", "SLURM_"))}
+               if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+                            "FATHOM_MASTER_PORT", "FATHOM_LOG") and
+               not k.startswith(("OMPI_", "PMI_", "MPI_", "SLURM_", "TORCHELASTIC_"))}
         return env | more
 
     def command(self, *args, out="out"):
@@ -281,6 +282,46 @@ class TrainTest(unittest.TestCase):
         for step in (4, 5, 6):
             self.assertAlmostEqual(rest[step], one[step], delta=5e-3)
         self.assertTrue(os.path.exists(self.path("two", "model", "model.safetensors")))
+
+    def test_ranks_beside_torchruns_own_store(self):
+        """torchrun's agent holds MASTER_PORT, in a protocol of its own; here a socket that answers nothing."""
+        one = self.losses(self.train("--steps", "1", out="one"))
+        with socket.socket() as agent:
+            agent.bind(("127.0.0.1", 0))
+            agent.listen()
+            env = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": str(agent.getsockname()[1]), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+            both = [self.start("--steps", "1", out="two", RANK=str(r), LOCAL_RANK=str(r), **env) for r in (0, 1)]
+            try:
+                texts = [p.communicate(timeout=120)[1] for p in both]
+            finally:
+                for p in both:
+                    p.kill()
+                    p.wait()
+        self.assertEqual([p.returncode for p in both], [0, 0], texts)
+        self.assertIn("2 rank(s)", texts[0])
+        self.assertAlmostEqual(self.losses(texts[0])[0], one[0], delta=2e-3)
+
+    @unittest.skipUnless(shutil.which("torchrun"), "no torchrun in PATH")
+    def test_torchrun(self):
+        done = subprocess.run(["torchrun", "--no-python", "--nproc-per-node", "2", *self.command("--steps", "1")],
+                              capture_output=True, text=True, timeout=240, env=self.environment())
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        self.assertIn("2 rank(s)", done.stderr)
+
+    def test_devices_that_are_not_there(self):
+        for device in ("foo", "npu", "meta", "cpu:7"):
+            self.refused("--device", device, says=[f"--device {device}", "it has cpu"], status=2, out="never")
+        self.assertFalse(os.path.exists(self.path("never")))
+
+    def test_an_output_folder_that_cannot_be(self):
+        blocked = self.path("blocked")
+        with open(blocked, "w"):
+            pass
+        # Said before anything is computed, and what stood there is untouched.
+        text = self.refused(says=[blocked, "output.path"], status=2, out="blocked/run")
+        self.assertNotIn("step", text.split("fathom: ")[0])
+        self.assertTrue(os.path.isfile(blocked))
 
     def test_ranks_that_do_not_fit(self):
         env = {"RANK": "0", "MASTER_ADDR": "127.0.0.1"}

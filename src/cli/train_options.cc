@@ -14,7 +14,8 @@ void DescribeTrain(CLI::App& app, TrainCommand& command) {
              "Ctrl-C saves and ends; the same command goes on from there, on a CPU to the same bits.\n"
              "docs/formats/recipe.md names every key of a recipe.");
   app.add_option("RECIPE", command.recipe, "a TOML file that describes the run")->required();
-  app.add_option("--device", command.device, "any device that libtorch knows: cpu, cuda, cuda:1, …")
+  app.add_option("--device", command.device,
+                 "any device that libtorch has here: cpu, cuda, cuda:1, …; of several, each rank takes its own")
       ->capture_default_str();
   app.add_option("-t,--threads", command.threads, "CPU threads (0: one per available core)")->capture_default_str();
   app.add_option("--set", command.overrides, "KEY=VALUE: a recipe's key for this run, e.g. batch.tokens=16384")

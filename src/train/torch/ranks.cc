@@ -2,13 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <chrono>
-#include <cstdlib>
-#include <optional>
 #include <string>
 
-// c10d's gloo group needs gloo's own headers, which Debian has and PyPI's libtorch has not; its NCCL group needs NCCL's.
+// c10d's gloo group needs gloo's own headers, which Debian has and PyPI's libtorch has not; its NCCL group needs NCCL's
+// and is compiled only when asked for (-DFATHOM_NCCL=ON, cmake/FathomTrainer.cmake).
 #if __has_include(<gloo/context.h>)
 #define FATHOM_GLOO 1
 #ifndef USE_C10D_GLOO
@@ -42,62 +40,16 @@ class SingleRank : public Ranks {
   void Barrier() override {}
 };
 
-/// Who we are, as the launcher says.
-struct Place {
-  int rank = 0, size = 1;
-  std::string address = "127.0.0.1";
-  int port = 29500;
-  bool agent_store = false;  // torchrun's agent already serves the store
-};
-
-std::optional<int> EnvInt(const char* name) {
-  const char* text = std::getenv(name);
-  if (text == nullptr) return std::nullopt;
-  int value = 0;
-  const char* end = text + std::char_traits<char>::length(text);
-  const auto [rest, error] = std::from_chars(text, end, value);
-  if (error != std::errc() || rest != end) return std::nullopt;
-  return value;
-}
-
-Result<Place> FindPlace() {
-  struct Launcher {
-    const char *name, *rank, *size;
-  };
-  constexpr Launcher kLaunchers[] = {{"torchrun", "RANK", "WORLD_SIZE"},
-                                     {"mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                     {"mpirun", "PMI_RANK", "PMI_SIZE"},
-                                     {"srun", "SLURM_PROCID", "SLURM_NTASKS"}};
-  Place place;
-  for (const Launcher& launcher : kLaunchers) {
-    const auto rank = EnvInt(launcher.rank), size = EnvInt(launcher.size);
-    if (!rank && !size) continue;
-    // Slurm sets its variables in plain allocations too; one task is one rank.
-    if (!rank || !size || *size < 1 || *rank < 0 || *rank >= *size) {
-      return Fail(ErrorCode::kInvalidArgument, "{} and {} do not agree: start the ranks with {}, or unset both",
-                  launcher.rank, launcher.size, launcher.name);
-    }
-    place.rank = *rank;
-    place.size = *size;
-    break;
-  }
-  if (const char* address = std::getenv("MASTER_ADDR")) place.address = address;
-  if (const auto port = EnvInt("MASTER_PORT")) place.port = *port;
-  const char* agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
-  place.agent_store = agent != nullptr && std::string(agent) == "True";
-  return place;
-}
-
 #if defined(FATHOM_GLOO) || defined(FATHOM_NCCL)
 
 constexpr std::chrono::seconds kJoinTimeout{120};
 
-c10::intrusive_ptr<c10d::Store> MakeStore(const Place& place) {
+c10::intrusive_ptr<c10d::Store> MakeStore(const LaunchPlace& place) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(place.port);
-  options.isServer = place.rank == 0 && !place.agent_store;
+  options.isServer = place.rank == 0;
   options.numWorkers = static_cast<size_t>(place.size);
-  options.waitWorkers = !place.agent_store;
+  options.waitWorkers = true;
   options.timeout = std::chrono::duration_cast<std::chrono::milliseconds>(kJoinTimeout);
   return c10::make_intrusive<c10d::PrefixStore>("fathom", c10::make_intrusive<c10d::TCPStore>(place.address, options));
 }
@@ -106,7 +58,7 @@ c10::intrusive_ptr<c10d::Store> MakeStore(const Place& place) {
 template <typename Group>
 class GroupRanks : public Ranks {
  public:
-  GroupRanks(c10::intrusive_ptr<Group> group, const Place& place) : group_(std::move(group)), place_(place) {}
+  GroupRanks(c10::intrusive_ptr<Group> group, const LaunchPlace& place) : group_(std::move(group)), place_(place) {}
 
   int rank() const override { return place_.rank; }
   int size() const override { return place_.size; }
@@ -136,18 +88,17 @@ class GroupRanks : public Ranks {
 
  private:
   c10::intrusive_ptr<Group> group_;
-  Place place_;
+  LaunchPlace place_;
 };
 
 #endif
 
-Result<std::unique_ptr<Ranks>> JoinGroup(const Place& place, const at::Device& device) {
+Result<std::unique_ptr<Ranks>> JoinGroup(const LaunchPlace& place, const at::Device& device) {
 #if defined(FATHOM_GLOO)
   if (device.is_cpu()) {
     auto options = c10d::ProcessGroupGloo::Options::create();
-    const bool local = place.address == "127.0.0.1" || place.address == "localhost";
-    options->devices.push_back(local ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-                                     : c10d::ProcessGroupGloo::createDefaultDevice());
+    options->devices.push_back(place.on_one_machine() ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
+                                                      : c10d::ProcessGroupGloo::createDefaultDevice());
     auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(MakeStore(place), place.rank, place.size, options);
     return std::make_unique<GroupRanks<c10d::ProcessGroupGloo>>(std::move(group), place);
   }
@@ -158,24 +109,27 @@ Result<std::unique_ptr<Ranks>> JoinGroup(const Place& place, const at::Device& d
     return std::make_unique<GroupRanks<c10d::ProcessGroupNCCL>>(std::move(group), place);
   }
 #endif
-  return Fail(ErrorCode::kUnsupported,
-              "{} ranks on {}: this build's libtorch came without the headers of c10d's group for it\nFor several "
-              "ranks on CPUs build with Debian's libtorch-dev and libgloo-dev.", place.size, device.str());
+  const char* how = device.is_cpu()
+                        ? "Build with Debian's libtorch-dev and libgloo-dev; PyPI's libtorch has no headers of gloo."
+                        : "Build with -DFATHOM_NCCL=ON, a libtorch for this device, and NCCL's headers "
+                          "(docs/training.md).";
+  return Fail(ErrorCode::kUnsupported, "{} ranks on {}: this build has no c10d group for it\n{}", place.size,
+              device.str(), how);
 }
 
 }  // namespace
 
 std::unique_ptr<Ranks> MakeSingleRank() { return std::make_unique<SingleRank>(); }
 
-Result<std::unique_ptr<Ranks>> JoinRanks(const at::Device& device) {
-  FATHOM_TRY(const Place place, FindPlace());
+Result<std::unique_ptr<Ranks>> JoinRanks(const LaunchPlace& place, const at::Device& device) {
   if (place.size == 1) return MakeSingleRank();
   try {
     return JoinGroup(place, device);
   } catch (const std::exception& error) {
     const std::string what(error.what());
-    return Fail(ErrorCode::kIo, "rank {} of {} could not join the others at {}:{}: {}", place.rank, place.size,
-                place.address, place.port, what.substr(0, what.find('\n')));
+    return Fail(ErrorCode::kIo, "rank {} of {} could not join the others at {}:{}: {}\nIs the port taken? "
+                "FATHOM_MASTER_PORT names another one, for all ranks.", place.rank, place.size, place.address,
+                place.port, what.substr(0, what.find('\n')));
   }
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "train/launcher.h"
 
 namespace fathom::train {
 
@@ -34,10 +35,9 @@ class Ranks {
 /// One process.
 std::unique_ptr<Ranks> MakeSingleRank();
 
-/// Who this process is, from the launcher's environment: torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), mpirun
-/// (OMPI_COMM_WORLD_*, PMI_*) or Slurm (SLURM_PROCID, SLURM_NTASKS); one rank when there is none. Errors: kInvalidArgument
-/// for a half-set environment, kUnsupported where this build's libtorch has no c10d for the device, kIo when the others
+/// Waits, up to two minutes, until all ranks of the launch are there. `device`: where their tensors will be; gloo joins
+/// CPUs, NCCL the rest. Errors: kUnsupported where this build's libtorch has no c10d for the device, kIo when the others
 /// do not come.
-Result<std::unique_ptr<Ranks>> JoinRanks(const at::Device& device);
+Result<std::unique_ptr<Ranks>> JoinRanks(const LaunchPlace& place, const at::Device& device);
 
 }  // namespace fathom::train

@@ -14,7 +14,9 @@
 #include "io/env.h"
 #include "train/data_stream.h"
 #include "train/flops.h"
+#include "train/output_folder.h"
 #include "train/torch/checkpoint.h"
+#include "train/torch/device.h"
 #include "train/torch/module.h"
 #include "train/torch/optimizer.h"
 #include "train/torch/ranks.h"
@@ -36,7 +38,7 @@ std::string FirstLine(const char* text) {
 
 class Run {
  public:
-  explicit Run(const TrainOptions& options) : options_(options), recipe_(options.recipe), device_(options.device) {}
+  explicit Run(const TrainOptions& options) : options_(options), recipe_(options.recipe) {}
 
   Result<RunResult> Execute() {
     FATHOM_CHECK_OK(Prepare());
@@ -67,7 +69,11 @@ class Run {
     if (!config.is_mla()) return Fail(ErrorCode::kInvalidArgument, "{}: only MLA models are trained", recipe_.path);
     at::set_num_threads(options_.threads > 0 ? options_.threads
                                              : static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
-    FATHOM_TRY(ranks_, JoinRanks(device_));
+    FATHOM_TRY(const LaunchPlace place, FindPlace());
+    FATHOM_TRY(device_, FindDevice(options_.device, place));
+    // Before anything that takes long, the wait for the other ranks included.
+    if (place.rank == 0) FATHOM_CHECK_OK(TryOutputFolder(Env::Default(), recipe_.output));
+    FATHOM_TRY(ranks_, JoinRanks(place, device_));
     const int size = ranks_->size();
     if (config.moe.n_routed_experts % size != 0) {
       return Fail(ErrorCode::kInvalidArgument, "{}: {} experts do not divide by {} ranks", recipe_.path,
@@ -91,7 +97,7 @@ class Run {
     model_ = std::make_unique<TrainModel>(config, recipe_.loss, recipe_.seed, device_, compute,
                                           recipe_.checkpoint_activations, *ranks_);
     optimizer_ = std::make_unique<Optimizer>(model_->parameters(), recipe_.optimizer, compute);
-    peak_flops_ = MeasurePeakFlops(options_.device, recipe_.bf16) * size;
+    peak_flops_ = MeasurePeakFlops(device_.str(), recipe_.bf16) * size;
     flops_per_token_ = CountFlops(config, static_cast<double>(recipe_.sequence_length))
                            .training(recipe_.checkpoint_activations);
     // Every stage's files are looked for now: a stage that cannot start hours from now should not.
@@ -161,7 +167,7 @@ class Run {
     options_.on_start({.parameters_total = count.total, .parameters_active = count.active,
                        .total_tokens = recipe_.total_tokens(), .total_steps = total_steps_, .first_step = first_step_,
                        .first_tokens = tokens_, .first_seconds = elapsed_,
-                       .resumed_from = first_step_ > 0 ? checkpoint_.path : "", .device = options_.device,
+                       .resumed_from = first_step_ > 0 ? checkpoint_.path : "", .device = device_.str(),
                        .ranks = ranks_->size(), .threads = at::get_num_threads(), .flops_per_token = flops_per_token_,
                        .peak_flops = peak_flops_});
   }
@@ -365,7 +371,7 @@ class Run {
 
   const TrainOptions& options_;
   const Recipe& recipe_;
-  at::Device device_;
+  at::Device device_{at::kCPU};
   std::unique_ptr<Ranks> ranks_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<TrainModel> model_;
