@@ -132,7 +132,7 @@ export class App {
     if (!conversation?.messages.length) {
       this.log.replaceChildren(this.welcome());
     } else {
-      this.log.replaceChildren(...conversation.messages.map((message) => this.view(message).node));
+      this.log.replaceChildren(...conversation.messages.map((message) => this.view(message, message === run?.message).node));
       if (run) this.showRun(run);
     }
     this.composer.setRunning(run !== undefined);
@@ -141,10 +141,10 @@ export class App {
     void this.refreshList();
   }
 
-  private view(message: Message): MessageView {
+  private view(message: Message, live: boolean): MessageView {
     const view = new MessageView(message, {
       edit: (which) => this.edit(which), again: (which) => void this.again(which),
-    });
+    }, live);
     this.views.set(message.id, view);
     return view;
   }

@@ -50,14 +50,15 @@ export class MessageView {
   private frame = 0;
   private notBefore = 0;
 
-  constructor(readonly message: Message, private readonly actions: MessageActions) {
+  /** live: it is still being answered. */
+  constructor(readonly message: Message, private readonly actions: MessageActions, live: boolean) {
     const mine = message.role === 'user';
     this.node = el('article', { class: `message ${message.role}`, 'data-id': message.id,
                                 'aria-label': mine ? 'You' : 'Answer' });
     if (mine) this.body.append(el('div', { class: 'words', text: message.content }));
     else this.body.append(this.progress, this.answer.node);
     this.node.append(this.body, this.foot);
-    this.refresh(false);
+    this.refresh(live);
   }
 
   /** Shows `message` as it is now. Cheap to call for every token: it draws at most once a frame. */

@@ -39,9 +39,13 @@ export async function send(page, text) {
   await page.keyboard.press('Enter');
 }
 
-/** The latest answer once it is whole. */
+const lastAnswer = new WeakMap();  // of each page, the answer that answered() gave last
+
+/** The next answer once it is whole. Never one given before: under load the page still shows that when Enter was pressed already. */
 export async function answered(page) {
   const last = page.locator('.message.assistant').last();
-  await last.and(page.locator('[aria-busy=false]')).waitFor();
+  const before = lastAnswer.get(page);
+  await last.and(page.locator(before ? `[aria-busy=false]:not([data-id="${before}"])` : '[aria-busy=false]')).waitFor();
+  lastAnswer.set(page, await last.getAttribute('data-id'));
   return last;
 }

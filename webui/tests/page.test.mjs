@@ -328,6 +328,7 @@ test('401 asks for a key; a wrong one is refused again; the right one answers', 
   await dialog.getByLabel('Key', { exact: true }).fill('sk-right');
   await page.keyboard.press('Enter');
   await eventually('an answer', async () => /You said: with a key/.test(await page.locator('.log').textContent()));
+  await answered(page);
   assert.equal(await page.locator('.message').count(), 2);
   await page.reload();  // kept for this tab
   await send(page, 'still known');
