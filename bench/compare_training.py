@@ -3,12 +3,14 @@
 
     python3 bench/compare_training.py --fathom build/release/fathom --data 'books/*.txt' [--threads 2] [--rounds 3]
 
-Both take optimiser steps (forward, backward, AdamW) over the same number of tokens in rows of the same length; neither
-trains MTP, which transformers does not have. PyTorch runs in f32 and under bf16 autocast, fathom in f32 and bf16, one
-after another in every round, so that a busy machine meets all of them. Prints tokens per second (median over steps,
-then over rounds) and ratios. Needs torch and transformers in the Python that runs it.
+Both take optimiser steps (forward, backward, AdamW) over the same text, cut into full rows of the same length (its
+paragraphs are joined, so that fathom has no reason to cut earlier); neither trains MTP, which transformers does not have.
+PyTorch runs in f32 and under bf16 autocast, fathom in f32 and bf16, one after another in every round, so that a busy
+machine meets all of them. Prints tokens per second (median over steps, then over rounds) and ratios. Needs torch and
+transformers in the Python that runs it.
 """
 import argparse
+import glob
 import json
 import os
 import statistics
@@ -22,6 +24,29 @@ CONFIG = dict(vocab_size=4096, hidden_size=256, intermediate_size=768, moe_inter
               routed_scaling_factor=1.0, q_lora_rank=96, kv_lora_rank=64, qk_nope_head_dim=32, qk_rope_head_dim=16,
               v_head_dim=32, n_group=1, topk_group=1, first_k_dense_replace=1, norm_topk_prob=True,
               max_position_embeddings=4096)
+
+
+def write_corpus(args, folder):
+    """corpus.txt, one paragraph of as much of the data as the steps need, and rows.json, its rows of ids for PyTorch."""
+    text = ""
+    for path in sorted(glob.glob(args.data)):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text += " ".join(file.read().replace("<|", "< |").split()) + " "
+        if len(text) > 8 * args.tokens * (args.steps + 1):
+            break
+    with open(os.path.join(folder, "corpus.txt"), "w", encoding="utf-8") as out:
+        out.write(text)
+    lines = os.path.join(folder, "corpus.jsonl")
+    with open(lines, "w", encoding="utf-8") as out:
+        out.write(json.dumps({"text": text}) + "\n")
+    ids = json.loads(subprocess.run([args.fathom, "tokenize", args.tokenizer, "--jsonl", lines], check=True,
+                                    stdout=subprocess.PIPE, text=True).stdout)
+    step = args.length - 1  # each row begins with the beginning-of-sequence token, 0
+    rows = [[0] + ids[i:i + step] for i in range(0, len(ids) - step, step)]
+    if len(rows) < args.steps * args.tokens // args.length:
+        sys.exit(f"{args.data} holds {len(rows)} rows of {args.length} tokens; {args.steps} steps need more data")
+    with open(os.path.join(folder, "rows.json"), "w", encoding="utf-8") as out:
+        json.dump(rows, out)
 
 
 def recipe(args, folder, matmul):
@@ -47,7 +72,7 @@ kind = "adamw"
 tokens = {args.tokens * args.steps}
 [[stage.data]]
 kind = "text"
-paths = [{json.dumps(os.path.abspath(args.data))}]
+paths = [{json.dumps(os.path.join(args.corpus, "corpus.txt"))}]
 """)
     return path
 
@@ -71,10 +96,13 @@ def run_torch(args, matmul):
     model = DeepseekV3ForCausalLM(DeepseekV3Config(**CONFIG))
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    with open(os.path.join(args.corpus, "rows.json"), encoding="utf-8") as file:
+        data = torch.tensor(json.load(file))
     rows = args.tokens // args.length
+    print(f"experts by {getattr(model.config, '_experts_implementation', 'unknown')}, torch {torch.__version__}", file=sys.stderr)
     rates = []
-    for _ in range(args.steps):
-        ids = torch.randint(0, CONFIG["vocab_size"], (rows, args.length))
+    for i in range(args.steps):
+        ids = data[i * rows:(i + 1) * rows]
         start = time.time()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=matmul == "bf16"):
             loss = model(input_ids=ids, labels=ids, use_cache=False).loss
@@ -99,10 +127,18 @@ def main():
     parser.add_argument("--length", type=int, default=512, help="of a row or document")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # one measurement of PyTorch, in a process of its own
+    parser.add_argument("--corpus", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
         print(run_torch(args, args.only))
         return
+    with tempfile.TemporaryDirectory() as folder:
+        args.corpus = folder
+        write_corpus(args, folder)
+        compare(args)
+
+
+def compare(args):
     found = {}
     for number in range(args.rounds):
         for who in ("pytorch f32", "fathom f32", "pytorch bf16", "fathom bf16"):
@@ -110,7 +146,8 @@ def main():
             if name == "fathom":
                 rate = run_fathom(args, matmul)
             else:
-                out = subprocess.run([sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--only", matmul],
+                out = subprocess.run([sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--only", matmul,
+                                      "--corpus", args.corpus],
                                      check=True, stdout=subprocess.PIPE, text=True).stdout
                 rate = float(out.strip().splitlines()[-1])
             found.setdefault(who, []).append(rate)

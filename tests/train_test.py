@@ -423,6 +423,20 @@ class TrainTest(unittest.TestCase):
         self.assertIn("packages-train.txt", done.stderr)
         self.assertEqual(subprocess.run([TRAIN], capture_output=True, timeout=60).returncode, 2)
 
+    def test_transformers_agree_with_an_export(self):
+        python = os.environ.get("FATHOM_TRANSFORMERS_PYTHON", sys.executable)
+        if subprocess.run([python, "-c", "import torch, transformers, safetensors"], capture_output=True).returncode != 0:
+            self.skipTest(f"{python} has no transformers; FATHOM_TRANSFORMERS_PYTHON names one that has")
+        unit = os.path.join(os.path.dirname(TRAIN), "trainer_test")
+        exported = self.path("export")
+        done = subprocess.run([unit, "--gtest_filter=CheckpointTest.ExportForTransformers"], capture_output=True, text=True,
+                              timeout=120, env=self.environment(FATHOM_EXPORT_DIR=exported))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        script = os.path.join(SOURCE, "tests", "golden", "train", "train_gradients.py")
+        done = subprocess.run([python, script, "--export", exported], capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("differ by at most", done.stdout)
+
 
 if __name__ == "__main__":
     FATHOM, TRAIN, SOURCE = (os.path.abspath(path) for path in sys.argv[1:4])
