@@ -19,7 +19,9 @@ std::string PlanTable(const MemoryPlan& plan, double read_rate) {
         fmt::format("{} of {}; the others are read when they are wanted", plan.slots, plan.experts));
   }
   row("keys and values", plan.kv_memory, fmt::format("a context of {} tokens", plan.context));
-  row("buffers", plan.scratch, fmt::format("passes of {} rows", plan.rows));
+  row("buffers", plan.scratch,
+      fmt::format("passes of {} rows{}", plan.rows,
+                  plan.lent_slots > 0 ? fmt::format("; lent to {} more experts while it answers", plan.lent_slots) : ""));
   row("the program", plan.process + plan.extra, "tokenizer, logits");
   row("reserve", plan.reserve, "");
   row("free", plan.spare(), "");

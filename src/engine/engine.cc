@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/thread_pool.h"
 #include "engine/batch_impl.h"
+#include "engine/buffer_loan.h"
 #include "engine/expert_memory.h"
 #include "engine/fingerprint.h"
 #include "engine/memory_setup.h"
@@ -105,6 +106,7 @@ class EngineImpl final : public Engine {
   int64_t BytesToCome() const;
   /// Plans what the promise allows, and reads what is to be resident.
   Status KeepPromise();
+  void LendBuffers();
   int64_t CachedBytesOfFiles() const {
     int64_t bytes = 0;
     for (const std::string& path : file_->files()) bytes += CachedBytes(path).value_or(0);
@@ -122,6 +124,7 @@ class EngineImpl final : public Engine {
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<ExpertMemory> experts_;
+  std::optional<BufferLoan> loan_;
   std::unique_ptr<KvPool> kv_pool_;
   std::unique_ptr<KvPool> mtp_pool_;  // nullptr: the MTP layer is not used
   std::mutex compute_;
@@ -212,6 +215,15 @@ Status EngineImpl::KeepPromise() {
   return {};
 }
 
+void EngineImpl::LendBuffers() {
+  loan_.emplace(BufferLoan::Parts{.experts = *experts_->store(),
+                                  .release_buffers = [this] { model_->ReleaseScratch(); },
+                                  .slots = plan_->slots,
+                                  .lent = plan_->lent_slots,
+                                  .patience = options_.stall_limit});
+  model_->BeforePasses([this](int64_t rows) { return loan_->BeforePass(rows); });
+}
+
 Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const EngineOptions& options) {
   const auto report = [&](std::string_view what, double share) {
     if (options.progress) options.progress(what, share);
@@ -245,11 +257,13 @@ Result<std::unique_ptr<Engine>> EngineImpl::Load(const std::string& path, const 
   auto experts = ExpertMemory::Create(*engine->file_, env, engine->options_, *engine->model_,
                                       {.threads = engine->pool_->size(),
                                        .promised = engine->plan_.has_value(),
+                                       .lent = engine->plan_ ? engine->plan_->lent_slots : 0,
                                        .to_come = engine->plan_ ? 0 : engine->BytesToCome()});
   if (!experts) return Prefix(experts.error(), path);
   engine->experts_ = std::move(*experts);
   if (engine->plan_) {
     engine->plan_->hot_share = engine->experts_->HotShareOfSlots();
+    if (engine->plan_->lent_slots > 0) engine->LendBuffers();
   } else {
     engine->model_->UseFileCheck([file = engine->file_.get()] { return file->CheckUnchanged(); });
     engine->warming_ = WarmWeights(*engine->file_, engine->urgent_reads_, !engine->experts_->streams());

@@ -96,7 +96,7 @@ Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file
       memory->heat_path_ = HeatPath(options.heat_directory, memory->fingerprint_);
       auto heat = LoadHeat(env, memory->heat_path_, memory->geometry_, memory->fingerprint_);
       if (heat) {
-        memory->hot_share_ = HotShare(heat->uses, slots);
+        memory->hot_share_ = HotShare(heat->uses, slots + around.lent);
         store.heat = std::move(heat->uses);
       }
     }

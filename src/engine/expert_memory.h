@@ -20,6 +20,7 @@ namespace fathom {
 struct ExpertSurroundings {
   int threads = 1;        // that the model computes with
   bool promised = false;  // of memory, the page cache included
+  int64_t lent = 0;       // slots more while tokens are made one by one
   int64_t to_come = 0;    // bytes that will still be taken: keys and values, buffers, mapped weights that are not experts
 };
 
@@ -33,8 +34,8 @@ class ExpertMemory {
   ExpertMemory(const ExpertMemory&) = delete;
   ExpertMemory& operator=(const ExpertMemory&) = delete;
 
-  /// The share of uses, by what was measured in earlier runs, that falls on as many experts as there are slots; -1: nothing
-  /// was measured.
+  /// The share of uses, by what was measured in earlier runs, that falls on as many experts as there are slots, lent ones
+  /// too; -1: nothing was measured.
   double HotShareOfSlots() const { return hot_share_; }
   ExpertStore* store() const { return store_.get(); }  // nullptr: experts are used where they lie
   bool streams() const { return store_ != nullptr; }

@@ -13,6 +13,8 @@ constexpr int64_t kHugePage = 2 * kMiB;
 constexpr int64_t kMost = int64_t{1} << 50;  // a petabyte: sums of a dozen stay far from overflowing
 // KvPool takes memory in slabs of so much, each of whole huge pages.
 constexpr int64_t kSlab = 32 * kMiB;
+// Fewer slots than this part of what there are would not be noticed.
+constexpr int64_t kWorthLending = 100;
 // A model that could be resident is not made so at the price of smaller passes than these.
 constexpr int32_t kLeastRowsForAll = 128;
 
@@ -203,8 +205,19 @@ class Planner {
     }
     if (!choice.whole && in_.fixed_slots == 0)
       plan.slots = std::min(in_.experts, plan.slots + std::max<int64_t>(plan.spare(), 0) / in_.slot_bytes);
-    if (!choice.whole) plan.hit_share = static_cast<double>(plan.slots) / static_cast<double>(in_.experts);
+    if (!choice.whole) {
+      plan.lent_slots = LentSlots(plan);
+      plan.hit_share = static_cast<double>(plan.slots + plan.lent_slots) / static_cast<double>(in_.experts);
+    }
     return plan;
+  }
+
+  /// Slots that the long passes' buffers would be in between them.
+  int64_t LentSlots(const MemoryPlan& plan) const {
+    if (in_.short_rows == 0 || in_.fixed_slots > 0 || plan.rows <= in_.short_rows) return 0;
+    const int64_t bytes = plan.scratch - in_.scratch(in_.short_rows, plan.context) + std::max<int64_t>(plan.spare(), 0);
+    const int64_t slots = std::min(bytes / in_.slot_bytes, in_.experts - plan.slots);
+    return slots * kWorthLending >= plan.slots ? slots : 0;
   }
 
   void SetKv(MemoryPlan& plan, int64_t bytes) const {

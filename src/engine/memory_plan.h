@@ -5,6 +5,9 @@
 // weights, slots, keys and values, the buffers of a pass, what the caller says it will need beside, and a reserve for what
 // nobody counts (page tables, stacks, an allocator's holes).
 //
+// Where one sequence at a time is computed, what only long passes need of their buffers is lent to slots while tokens are made
+// one by one (engine/buffer_loan.h); the plan says to how many.
+//
 // Order of wishes. All weights resident, with the context that was asked for or at least kFloorContext, before anything
 // else. Where that does not fit: passes of fewer rows before a shorter context before refusing; slots take what is left.
 #pragma once
@@ -44,6 +47,7 @@ struct MemoryPlanInput {
 
   // Passes of the model.
   int32_t rows = 1, least_rows = 1;
+  int32_t short_rows = 0;  // passes of at most so many keep their buffers, those of longer ones may be lent; 0: they may not
   std::function<int64_t(int32_t rows, int32_t context)> scratch;  // bytes; grows with both
 };
 
@@ -53,6 +57,7 @@ struct MemoryPlan {
   int64_t weights = 0;     // resident ones
   bool all_resident = true;
   int64_t slots = 0, slot_bytes = 0, experts = 0;  // slots 0: all experts are among the weights
+  int64_t lent_slots = 0;  // and more, in the buffers' memory, between long passes
   int32_t slot_classes = 1;
   int64_t kv_bytes = 0;    // of blocks; their memory is a little more (kv_memory)
   int64_t kv_memory = 0;
@@ -64,7 +69,7 @@ struct MemoryPlan {
   int64_t used() const { return process + extra + reserve + weights + slot_memory() + kv_memory + scratch; }
   int64_t spare() const { return budget - used(); }
 
-  // The speed to expect.
+  // The speed to expect of tokens made one by one.
   double hit_share = 1;        // of experts found resident when all are used alike
   double hot_share = -1;       // the same by measured routing (HotShare); -1: none was measured
   int64_t bytes_per_token = 0;  // of experts, that a token asks for

@@ -46,6 +46,15 @@ void ExpectSound(const MemoryPlan& plan, const MemoryPlanInput& in) {
     EXPECT_GE(plan.slots, in.fixed_slots > 0 ? in.fixed_slots : in.least_slots);
     EXPECT_LE(plan.slots, in.experts);
   }
+  EXPECT_GE(plan.lent_slots, 0);
+  if (plan.lent_slots > 0) {
+    EXPECT_GT(in.short_rows, 0);
+    EXPECT_EQ(in.fixed_slots, 0);
+    EXPECT_LE(plan.slots + plan.lent_slots, in.experts);
+    // While it is lent, all is within the budget too.
+    EXPECT_LE(plan.used() - plan.scratch + in.scratch(in.short_rows, plan.context) + plan.lent_slots * plan.slot_bytes,
+              plan.budget);
+  }
   if (in.context > 0) {
     EXPECT_EQ(plan.context, in.context);
   } else {
@@ -74,6 +83,26 @@ TEST(MemoryPlan, SlotsTakeWhatIsLeft) {
   const double missing = 156 * 5660000.0 * (1 - plan->hit_share);
   EXPECT_NEAR(plan->missing_bytes(), missing, 1);
   EXPECT_NEAR(plan->disk_bound(1.5e9), 1.5e9 / missing, 1e-9);
+}
+
+TEST(MemoryPlan, LongPassesBuffersAreLentToSlots) {
+  MemoryPlanInput in = Lite(3 * kGiB);
+  const auto kept = PlanMemory(in);
+  ASSERT_TRUE(kept);
+  EXPECT_EQ(kept->lent_slots, 0);
+  in.short_rows = 64;
+  const auto plan = PlanMemory(in);
+  ASSERT_TRUE(plan);
+  ExpectSound(*plan, in);
+  EXPECT_EQ(plan->slots, kept->slots);
+  // 960 rows of 300 KiB, and what was left over for less than a slot.
+  EXPECT_NEAR(static_cast<double>(plan->lent_slots), 960.0 * 300 * 1024 / in.slot_bytes, 1);
+  EXPECT_NEAR(plan->hit_share, static_cast<double>(plan->slots + plan->lent_slots) / (26 * 64), 1e-12);
+  // Where that is less than one in a hundred, experts need not move for it.
+  in.scratch = [](int32_t rows, int32_t) { return rows * int64_t{8} * 1024; };
+  const auto few = PlanMemory(in);
+  ASSERT_TRUE(few);
+  EXPECT_EQ(few->lent_slots, 0);
 }
 
 TEST(MemoryPlan, AllResidentWhereItFits) {
@@ -217,6 +246,7 @@ TEST(MemoryPlan, AnySizes) {
     in.kv_bytes = in.shared_pool && any(0, 1) == 1 ? any(1, 1000) * kMiB : -1;
     in.least_rows = static_cast<int32_t>(any(1, 64));
     in.rows = static_cast<int32_t>(any(in.least_rows, 2048));
+    in.short_rows = any(0, 1) == 1 ? static_cast<int32_t>(any(1, 128)) : 0;
     const int64_t row = any(1, 1 << 20);
     in.scratch = [row](int32_t rows, int32_t context) { return rows * row + context * int64_t{100}; };
     const auto plan = PlanMemory(in);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <fstream>
+#include <functional>
 #include <mutex>
 #include <string>
 
@@ -174,6 +175,50 @@ TEST_F(SyntheticPromise, IsKept) {
     EXPECT_TRUE(*got == first);  // however little there is
     engine->reset();
   }
+}
+
+TEST_F(SyntheticPromise, LongPassesBuffersAreLentToExperts) {
+  EngineOptions options{.threads = 2, .context_length = 1024, .prefill_chunk = 256};
+  const auto evaluate = [](Engine& engine, const std::function<void(bool lent)>& look) -> Result<std::vector<float>> {
+    FATHOM_TRY(const auto session, engine.NewSession());
+    const auto ids = Ids(800, engine.config().vocab_size);
+    std::vector<float> all;
+    size_t at = 0;
+    for (const int long_pass : {200, 256, 65}) {
+      FATHOM_CHECK_OK(session->Eval(std::span(ids).subspan(at, static_cast<size_t>(long_pass))));
+      at += static_cast<size_t>(long_pass);
+      all.insert(all.end(), session->logits().begin(), session->logits().end());
+      look(false);
+      for (int i = 0; i < 12; ++i) {
+        FATHOM_CHECK_OK(session->Eval({&ids[at++], 1}));
+        all.insert(all.end(), session->logits().begin(), session->logits().end());
+      }
+      look(true);
+    }
+    return all;
+  };
+  const auto mapped = Engine::Load(path_, options);
+  ASSERT_TRUE(mapped);
+  const auto want = evaluate(**mapped, [](bool) {});
+  ASSERT_TRUE(want);
+  options.promise.bytes = LeastPromise(path_, options) + 60 * kMiB;
+  const bool forgets = ForgetPeak();
+  const auto engine = Engine::Load(path_, options);
+  ASSERT_TRUE(engine) << engine.error().message;
+  const auto plan = (*engine)->memory_plan();
+  ASSERT_GT(plan->lent_slots, 0);
+  const auto got = evaluate(**engine, [&](bool lent) {
+    EXPECT_EQ((*engine)->expert_stats()->slots, plan->slots + (lent ? plan->lent_slots : 0));
+  });
+  ASSERT_TRUE(got) << got.error().message;
+  EXPECT_TRUE(*got == *want);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  if (forgets) {
+    EXPECT_LE(ReadProcessMemory().peak + (*engine)->page_cache_growth(), options.promise.bytes);
+  }
+#else
+  (void)forgets;
+#endif
 }
 
 TEST_F(SyntheticPromise, NothingOfTheModelStaysInThePageCache) {

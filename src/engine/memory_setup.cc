@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/process_memory.h"
+#include "engine/buffer_loan.h"
 #include "experts/expert_layout.h"
 #include "model/memory_needs.h"
 
@@ -31,6 +32,7 @@ Result<MemoryPlanInput> MemoryInputOf(const ModelFile& file, const EngineOptions
                      .kv_bytes = promise.serving ? promise.kv_bytes : -1,
                      .rows = promise.rows > 0 ? promise.rows : options.prefill_chunk};
   in.least_rows = std::min(in.rows, kLeastRows);
+  in.short_rows = promise.serving ? 0 : kShortPassRows;
   if (config.moe.n_routed_experts > 0) {
     FATHOM_TRY(const ExpertLayout layout, ExpertLayout::Create(file));
     const ExpertGeometry& geometry = layout.geometry();

@@ -8,6 +8,15 @@
 #include "kernels/vec_ops.h"
 
 namespace fathom {
+namespace {
+
+int64_t RowsOf(std::span<const Segment> segments) {
+  int64_t rows = 0;
+  for (const Segment& segment : segments) rows += static_cast<int64_t>(segment.tokens.size());
+  return rows;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Model>> Model::Load(const ModelFile& file, ThreadPool& pool) {
   FATHOM_CHECK_OK(ValidateConfig(file.config()));
@@ -21,6 +30,7 @@ Status Model::Forward(std::span<const Segment> segments, float* logits, const La
   failed_rows_.clear();
   failed_segments_.clear();
   if (check_file_) FATHOM_CHECK_OK(check_file_());
+  if (before_pass_) FATHOM_CHECK_OK(before_pass_(RowsOf(segments)));
   FATHOM_CHECK_OK(Embed(segments, weights_.embedding));
   Lap(Stage::kEmbedding);
   BeginStreaming();

@@ -86,6 +86,10 @@ class Model {
   /// Asked before and after every pass whether the weights are what they were when they were loaded; its error is that of
   /// the pass, whose results are not to be used. Empty: nobody is asked. Not during a Forward().
   void UseFileCheck(std::function<Status()> check) { check_file_ = std::move(check); }
+  /// Asked before every pass, with its rows, whether their buffers may be taken; its error is that of the pass. It may call
+  /// ReleaseScratch(). Empty: nobody is asked. Not during a Forward().
+  void BeforePasses(std::function<Status(int64_t rows)> before) { before_pass_ = std::move(before); }
+  void ReleaseScratch() { scratch_.Release(); }
   /// Told of every choice of the gates, and may replace it; nullptr: nobody. It outlives the model.
   void ObserveRouting(RoutingObserver* routing) { routing_ = routing; }
 
@@ -184,6 +188,7 @@ class Model {
   double pass_stalls_ = 0;     // the store's stall_seconds then
   std::atomic<double> streamed_row_seconds_{0};
   std::function<Status()> check_file_;
+  std::function<Status(int64_t)> before_pass_;
   std::vector<uint8_t> failed_rows_;       // of the pass; empty: all or none
   std::vector<int32_t> failed_segments_;
   RoutingObserver* routing_ = nullptr;

@@ -42,6 +42,12 @@ struct Scratch {
   std::vector<float> expert_weights;
   std::vector<MatmulJob> jobs;
 
+  /// Gives back what grows with the rows of a pass; the next one takes what it needs.
+  void Release() {
+    WorkCount* const count = matmul.count;
+    *this = {};
+    matmul.count = attention.count = count;
+  }
   int64_t bytes() const {
     int64_t sum = 0;
     for (const FloatBuffer* buffer : {&x, &h, &update, &q_a, &q, &kv, &k, &v, &q_latent, &o_latent, &o, &gate, &up,
