@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/scheduling.h"
 #include "base/start_thread.h"
 #include "io/descriptor.h"
 #include "io/request_queue.h"
@@ -128,6 +129,7 @@ class UringIo : public AsyncIo {
   }
 
   void Loop() {
+    AskForShortSlices();  // what it hands on is waited for by threads that compute meanwhile
     bool listening = false;  // a read of wake_ is in the ring
     for (;;) {
       bool stopping;

@@ -1,5 +1,7 @@
 #include "train/torch/checkpoint.h"
 
+#include <ATen/core/grad_mode.h>
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 

@@ -1,5 +1,7 @@
 #include "train/torch/checkpoint.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>

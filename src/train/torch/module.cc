@@ -1,5 +1,6 @@
 #include "train/torch/module.h"
 
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>

@@ -1,5 +1,7 @@
 #include "train/torch/optimizer.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <cmath>
 
 namespace fathom::train {

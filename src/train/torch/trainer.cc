@@ -1,6 +1,7 @@
 #include "train/torch/trainer.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <chrono>
 #include <cmath>
