@@ -102,7 +102,7 @@ Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file
     }
     store.io = HowToRead(layout, env, options, around, slots);
     FATHOM_TRY(memory->store_, ExpertStore::Create(file, env, nullptr, store));
-    model.UseExperts(memory->store_.get(), options.resident_bias);
+    FATHOM_CHECK_OK(model.UseExperts(memory->store_.get(), options.resident_bias));
   }
   if (!options.record_routing.empty()) {
     FATHOM_TRY(auto writer, RoutingWriter::Create(env, options.record_routing, memory->geometry_, layout.first_layer(),
@@ -117,7 +117,7 @@ Result<std::unique_ptr<ExpertMemory>> ExpertMemory::Create(const ModelFile& file
 }
 
 ExpertMemory::~ExpertMemory() {
-  if (store_ != nullptr) model_.UseExperts(nullptr);
+  if (store_ != nullptr) (void)model_.UseExperts(nullptr);
   if (routing_ != nullptr) {
     model_.ObserveRouting(nullptr);
     if (const Status status = routing_->Finish(); !status)

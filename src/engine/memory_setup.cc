@@ -22,7 +22,7 @@ Result<MemoryPlanInput> MemoryInputOf(const ModelFile& file, const EngineOptions
   const ModelConfig& config = file.config();
   const MemoryPromise& promise = options.promise;
   MemoryPlanInput in{.budget = promise.bytes,
-                     .dense = ResidentModel::BytesOf(file, {.experts = false}) + DerivedBytes(file),
+                     .dense = ResidentModel::BytesOf(file, {.experts = false}) + DerivedBytes(file) + EarlyRouterBytes(config),
                      .whole = ResidentModel::BytesOf(file, {.experts = true}) + DerivedBytes(file),
                      .kv_block_bytes = asked.kv.block_bytes(),
                      .kv_block_tokens = KvLayout::kBlockTokens,
@@ -31,6 +31,7 @@ Result<MemoryPlanInput> MemoryInputOf(const ModelFile& file, const EngineOptions
                      .shared_pool = promise.serving,
                      .kv_bytes = promise.serving ? promise.kv_bytes : -1,
                      .rows = promise.rows > 0 ? promise.rows : options.prefill_chunk};
+  in.whole = std::max(in.whole, in.dense);
   in.least_rows = std::min(in.rows, kLeastRows);
   in.short_rows = promise.serving ? 0 : kShortPassRows;
   if (config.moe.n_routed_experts > 0) {

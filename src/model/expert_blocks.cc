@@ -1,12 +1,16 @@
 // The feed-forward block of a model whose experts come from an ExpertStore, and what watches the gate. Shapes as in
 // ffn_blocks.cc.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "experts/expert_store.h"
 #include "experts/routing_observer.h"
+#include "kernels/dequant.h"
+#include "kernels/quantize.h"
 #include "kernels/routing.h"
 #include "kernels/vec_ops.h"
+#include "model/memory_needs.h"
 #include "model/model.h"
 
 namespace fathom {
@@ -24,6 +28,38 @@ MatrixView<float> RowsOf(const MatrixView<float>& m, int64_t begin, int64_t coun
 }
 
 }  // namespace
+
+Status Model::UseExperts(ExpertStore* experts, float resident_bias) {
+  if (experts != nullptr && early_routers_.empty()) {
+    FATHOM_CHECK_OK(CopyRouters());
+  }
+  experts_ = experts;
+  resident_bias_ = resident_bias;
+  return {};
+}
+
+Status Model::CopyRouters() {
+  early_routers_.resize(weights_.layers.size());
+  const auto row_bytes = RowBytes(DType::kQ8_0, config_.hidden_size);
+  if (!row_bytes) return {};  // no whole blocks: the routers themselves are used
+  FATHOM_TRY(early_router_memory_, AlignedBuffer::Allocate(static_cast<size_t>(EarlyRouterBytes(config_))));
+  std::byte* to = early_router_memory_.data();
+  std::vector<float> row(static_cast<size_t>(config_.hidden_size));
+  for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
+    const WeightView& router = weights_.layers[layer].router;
+    if (router.empty() || TraitsOf(router.dtype).quantized) continue;
+    const WeightView copy{.dtype = DType::kQ8_0, .data = to, .rows = router.rows, .cols = router.cols, .row_bytes = *row_bytes};
+    bool finite = true;
+    for (int64_t r = 0; r < router.rows && finite; ++r, to += *row_bytes) {
+      DequantizeWeightRow(router, r, row.data());
+      finite = std::ranges::all_of(row, [](float value) { return std::isfinite(value); });
+      if (finite) QuantizeRow(DType::kQ8_0, row.data(), router.cols, to);
+    }
+    if (!finite) break;  // the gates themselves will say so
+    early_routers_[layer] = copy;
+  }
+  return {};
+}
 
 void Model::BeginStreaming() {
   whole_layers_ = false;
@@ -206,8 +242,9 @@ Status Model::GuessLayer(int32_t layer, int32_t ahead) {
   FATHOM_TRY(MatrixView<float> h, early_h_.Matrix(tokens, config_.hidden_size));
   FATHOM_TRY(MatrixView<float> logits, early_logits_.Matrix(tokens, moe.n_routed_experts));
   Rows(Const(x_), next->ffn_norm, config_.rms_norm_eps, h);
-  FATHOM_CHECK_OK(early_in_.Set(Const(h), NeedsQuantizedActivations(next->router.dtype), pool_));
-  FATHOM_CHECK_OK(Multiply(next->router, early_in_, logits));
+  const WeightView& router = early_routers_[index].empty() ? next->router : early_routers_[index];
+  FATHOM_CHECK_OK(early_in_.Set(Const(h), NeedsQuantizedActivations(router.dtype), pool_));
+  FATHOM_CHECK_OK(Multiply(router, early_in_, logits));
   const RoutingParams params = Routing();
   early_ids_.resize(static_cast<size_t>(tokens * params.top_k));
   std::vector<float> weights(params.top_k);

@@ -44,6 +44,15 @@ int64_t DerivedBytes(const ModelFile& file) {
   return bytes;
 }
 
+int64_t EarlyRouterBytes(const ModelConfig& config) {
+  const auto row = RowBytes(DType::kQ8_0, config.hidden_size);
+  if (config.moe.n_routed_experts == 0 || !row) return 0;
+  int64_t bytes = 0;
+  for (int layer = 0; layer < config.num_hidden_layers; ++layer)
+    if (config.is_moe_layer(layer)) bytes += config.moe.n_routed_experts * *row;
+  return bytes;
+}
+
 int64_t ScratchBytes(const ModelConfig& config, const PassShape& shape) {
   const int64_t rows = shape.rows, hidden = config.hidden_size, heads = config.num_attention_heads;
   const MlaConfig& mla = config.mla;

@@ -11,6 +11,9 @@ namespace fathom {
 /// ModelWeights::derived_bytes that LoadWeights will come to, when no tensor lies askew.
 int64_t DerivedBytes(const ModelFile& file);
 
+/// What Model::UseExperts() takes beside the store: routers in 8 bits.
+int64_t EarlyRouterBytes(const ModelConfig& config);
+
 /// The shape of the largest pass.
 struct PassShape {
   int64_t rows = 1;        // of all segments together

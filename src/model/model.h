@@ -75,11 +75,9 @@ class Model {
 
   /// From now on experts are computed from the store's slots, and the mapped file's are not touched; nullptr: as before.
   /// The store is of this model and outlives it. resident_bias, in [0, 1]: how much gates lean to experts that are
-  /// resident (RoutingPreference::strength), except where a pass uses about all of them anyway. Not during a Forward().
-  void UseExperts(ExpertStore* experts, float resident_bias = 0) {
-    experts_ = experts;
-    resident_bias_ = resident_bias;
-  }
+  /// resident (RoutingPreference::strength), except where a pass uses about all of them anyway. Takes EarlyRouterBytes() of
+  /// memory (model/memory_needs.h). Errors: kResource. Not during a Forward().
+  Status UseExperts(ExpertStore* experts, float resident_bias = 0);
   /// Seconds of computing that a row of a pass over all streamed experts takes, waiting for them not counted; a recent
   /// mean, 0: not known yet.
   double streamed_row_seconds() const { return streamed_row_seconds_.load(std::memory_order_relaxed); }
@@ -163,6 +161,7 @@ class Model {
   int32_t MoeLayerOf(const LayerWeights& w) const;
   void WatchRouting(const LayerWeights& w, MatrixView<float> scores);
   Status StreamedExperts(const LayerWeights& w, MatrixView<float> shared, MatrixView<float> shared_up);
+  Status CopyRouters();
   Status GuessLayer(int32_t layer, int32_t ahead);
   /// After an error of the batch: learns what else of it does not come, and whose rows chose that.
   void FindFailedRows(ExpertBatch& batch);
@@ -192,6 +191,10 @@ class Model {
   std::vector<uint8_t> failed_rows_;       // of the pass; empty: all or none
   std::vector<int32_t> failed_segments_;
   RoutingObserver* routing_ = nullptr;
+  // The routers in 8 bits, by the model's layers: each is read twice more a token to look ahead, and as f32 that would be a
+  // tenth of what a model of many small experts reads. Empty views: the router itself.
+  std::vector<WeightView> early_routers_;
+  AlignedBuffer early_router_memory_;
   FloatBuffer early_h_, early_logits_;
   Activations early_in_;
   std::vector<int32_t> early_ids_;
