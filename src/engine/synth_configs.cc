@@ -117,6 +117,13 @@ ModelConfig Middle() {
   return config;
 }
 
+// Nobody's model: Moonlight's layers with the experts of newer models, many and small, on a machine for V2-Lite.
+ModelConfig Fine() {
+  auto config = Mla("17B shape of 256 experts", 27, 2048, 16, 0, 102400, 32768);
+  SetSigmoid(config, {256, 1, 8, 384, 8192, 1, 1, 1, 2.446f});
+  return config;
+}
+
 ModelConfig Tiny() {
   auto config = Mla("fathom tiny", 4, 256, 4, 128, 4096, 4096);
   SetSigmoid(config, {16, 1, 4, 128, 512, 1, 4, 2, 2.5f});
@@ -186,6 +193,7 @@ constexpr SynthConfig kConfigs[] = {
     {"tiny", "V3's shape at 9M weights: 4 layers, 16 experts, 4096 tokens", Tiny},
     {"deepseek-v2-lite", "16B, 2.7B active: 27 layers, 64 experts, no q_lora", DeepseekV2Lite},
     {"deepseek-v2", "236B, 21B active: 60 layers, 160 experts in 8 groups", DeepseekV2},
+    {"moe-17b-fine", "17B, 1.2B active: 27 layers, 256 small experts, top 8; nobody's, as newer models divide them", Fine},
     {"moe-120b", "120B, 11B active: 49 layers, 128 experts, V3's gate; nobody's, to fill a disk with", Middle},
     {"deepseek-v3", "671B, 37B active (V3, R1, V3.1): 61 layers, 256 experts", DeepseekV3},
     {"r2", "1.2T, 78B active: this project's proposal, 64 layers, 256 experts, top 12", R2},
