@@ -504,7 +504,7 @@ TEST_F(ServiceTest, WhoeverWaitsForAHungDeviceCanLeaveAndOthersCanCome) {
   Start();
   ASSERT_TRUE(Answer(Ask(Ids(200, 3), 4)));
   cache_->faults.hang = true;
-  cache_->faults.hang_seconds = 3;
+  cache_->faults.hang_seconds = 6;
   auto prompt = Ids(200, 3);
   prompt[128] = 7;  // two whole blocks are known: the step begins and waits for its first layer
   auto other = Ask(Ids(20, 5), 10);
@@ -516,7 +516,7 @@ TEST_F(ServiceTest, WhoeverWaitsForAHungDeviceCanLeaveAndOthersCanCome) {
   EXPECT_EQ(Answer(other)->generation.tokens, expected);
   service_->Cancel(hung->id);
   EXPECT_EQ(hung->Wait()->generation.finish_reason, FinishReason::kCancelled);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(2));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
 }
 
 // --- Too little memory, priorities.

@@ -84,12 +84,13 @@ class StoreFaultTest : public testing::Test {
 };
 
 TEST_F(StoreFaultTest, ADiskThatHangsIsAnErrorThatSaysSo) {
-  Open({.slots = 8, .stall_limit = milliseconds(200)});
+  constexpr milliseconds kLimit{2000};  // a tenth of it is still long for a busy machine
+  Open({.slots = 8, .stall_limit = kLimit});
   Take(0, {1});
   Hang(true);
   const auto began = Clock::now();
   const Taken taken = Take(0, {1, 2, 5});
-  EXPECT_GE(Clock::now() - began, milliseconds(200));
+  EXPECT_GE(Clock::now() - began, kLimit);
   EXPECT_EQ(taken.came, std::vector<int32_t>{1});  // residents are not affected
   EXPECT_THAT(taken.failed, testing::UnorderedElementsAre(2, 5));
   ASSERT_EQ(taken.errors.size(), 2u);
@@ -97,14 +98,14 @@ TEST_F(StoreFaultTest, ADiskThatHangsIsAnErrorThatSaysSo) {
     EXPECT_EQ(taken.errors[i].code, ErrorCode::kIo);
     EXPECT_THAT(taken.errors[i].message, HasSubstr("layer 1, expert " + std::to_string(taken.failed[i])));
     EXPECT_THAT(taken.errors[i].message, HasSubstr(path_));
-    EXPECT_THAT(taken.errors[i].message, testing::ContainsRegex("has not answered any read for 0\\.[2-9] s|for [1-9]"));
+    EXPECT_THAT(taken.errors[i].message, testing::ContainsRegex("has not answered any read for [1-9]"));
   }
   EXPECT_EQ(store_->stats().unanswered, 2);
   EXPECT_EQ(store_->stats().leased, 0);
   // Who comes now is told sooner, and residents are still handed out.
   const auto again = Clock::now();
   EXPECT_EQ(Take(0, {2}).failed.size(), 1u);
-  EXPECT_LT(Clock::now() - again, milliseconds(190));
+  EXPECT_LT(Clock::now() - again, kLimit * 9 / 10);
   EXPECT_EQ(Take(0, {1}).came.size(), 1u);
   // The disk is back: late reads arrive as residents, and everything goes on.
   Hang(false);
